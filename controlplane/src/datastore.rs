@@ -1,0 +1,82 @@
+//! What the control plane knows about pools and endpoints: one writer, many readers of an `Arc<View>` snapshot.
+//! Sources (discovery, scraping, health) send `Update`s; nobody else mutates the view.
+
+use std::collections::BTreeMap;
+
+use shared::clock::Timestamp;
+use shared::identity::EndpointId;
+
+/// Everything known at one moment. Pools are sorted by name, endpoints of a pool by address.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct View {
+    /// The pools, by name.
+    pub pools: Vec<PoolView>,
+}
+
+/// One pool of endpoints that serve the same base model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolView {
+    /// Unique name.
+    pub name: String,
+    /// Service levels, chunk size and limits, as gateways get them.
+    pub settings: shared::wire::PoolSettings,
+    /// Names that requests may use, from config or learned from the engines; empty: any.
+    pub models: Vec<shared::wire::Model>,
+    /// By address.
+    pub endpoints: Vec<EndpointView>,
+}
+
+/// One model server (or one data-parallel rank of it).
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndpointView {
+    /// Hash of `address`.
+    pub id: EndpointId,
+    /// `ip:port`, where requests go.
+    pub address: String,
+    /// Labels from discovery.
+    pub labels: BTreeMap<String, String>,
+    /// May it get new requests, and if not, why.
+    pub readiness: Readiness,
+    /// Model names that it serves, from `/v1/models`; `None` while unknown (then it is taken to serve all).
+    pub models: Option<Vec<String>>,
+    /// The last good scrape.
+    pub load: Option<LoadSample>,
+}
+
+/// Whether an endpoint may get new requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// Yes.
+    Ready,
+    /// Discovery says that it is leaving: finish what it has.
+    Draining,
+    /// Health checks or scrapes fail; the text says how.
+    Unhealthy(String),
+}
+
+/// One scrape of an engine's metrics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadSample {
+    /// When the answer arrived.
+    pub at: Timestamp,
+    /// Requests in the running batch.
+    pub running: u32,
+    /// Requests that wait for admission.
+    pub waiting: u32,
+    /// Fraction of KV blocks in use, 0..=1.
+    pub kv_used: f64,
+    /// Tokens in a KV block; `None` when the engine does not say.
+    pub block_tokens: Option<u32>,
+    /// KV blocks on the device; `None` when the engine does not say.
+    pub blocks: Option<u64>,
+    /// LoRA adapters that are loaded and in use.
+    pub adapters: Vec<String>,
+}
+
+impl LoadSample {
+    /// Tokens that fit into the KV cache, when the engine says so.
+    #[must_use]
+    pub fn kv_capacity_tokens(&self) -> Option<u64> {
+        Some(u64::from(self.block_tokens?).saturating_mul(self.blocks?))
+    }
+}

@@ -1,0 +1,3 @@
+#![forbid(unsafe_code)]
+//! Kvasir control plane.
+pub mod datastore;

@@ -1,0 +1,15 @@
+//! The brain of Kvasir. Pure and deterministic: no clock, no randomness, no I/O, no logging; the same inputs give the
+//! same bits natively and in Wasm. Layers, each importing only those above it:
+//!
+//! ```text
+//! L0  clock, draw, identity, headers, wire
+//! L1  api (bodies in, bodies out), prefix, table
+//! L2  scheduling, booking
+//! L3  lifecycle
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod clock;
+pub mod identity;
+pub mod wire;

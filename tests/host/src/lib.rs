@@ -1,0 +1,1 @@
+//! The real filter module under a scripted Proxy-Wasm host

@@ -1,0 +1,1 @@
+//! The real brain over simulated engines in virtual time
