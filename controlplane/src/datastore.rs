@@ -1,6 +1,9 @@
 //! What the control plane knows about pools and endpoints: one writer, many readers of an `Arc<View>` snapshot.
 //! Sources (discovery, scraping, health) send `Update`s; nobody else mutates the view.
 
+pub mod apply;
+pub mod drive;
+
 use std::collections::BTreeMap;
 
 use shared::clock::Timestamp;
@@ -79,4 +82,64 @@ impl LoadSample {
     pub fn kv_capacity_tokens(&self) -> Option<u64> {
         Some(u64::from(self.block_tokens?).saturating_mul(self.blocks?))
     }
+}
+
+/// A change to the view, from whoever learned it. Unknown pools and endpoints in it are ignored: they have just gone.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Update {
+    /// The configured pools, whole: adds, removes and changes settings; endpoints of pools that stay are kept.
+    Pools(Vec<PoolSpec>),
+    /// The endpoints of a pool, whole, from discovery; what is known about those that stay is kept.
+    Endpoints {
+        /// Name of the pool.
+        pool: String,
+        /// Its endpoints; the order means nothing.
+        endpoints: Vec<Discovered>,
+    },
+    /// What a probe of one endpoint found.
+    Probe {
+        /// Name of the pool.
+        pool: String,
+        /// Which endpoint.
+        endpoint: EndpointId,
+        /// What was found.
+        finding: Finding,
+    },
+}
+
+/// A configured pool, before any endpoint is known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolSpec {
+    /// Unique name.
+    pub name: String,
+    /// As gateways get them.
+    pub settings: shared::wire::PoolSettings,
+    /// Models from the configuration; `None`: learn them from the endpoints.
+    pub models: Option<Vec<shared::wire::Model>>,
+}
+
+/// One endpoint as discovery names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discovered {
+    /// `ip:port`, where requests go.
+    pub address: String,
+    /// Labels; `llm-d.ai/engine-type` overrides the pool's engine.
+    pub labels: BTreeMap<String, String>,
+    /// Is it leaving?
+    pub draining: bool,
+    /// `host:port` of its metrics, when that is not `address`.
+    pub metrics: Option<String>,
+}
+
+/// What a probe of an endpoint found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Finding {
+    /// Its metrics.
+    Load(LoadSample),
+    /// What it serves.
+    Models(Vec<shared::wire::Model>),
+    /// It is up.
+    Healthy,
+    /// It is not; why.
+    Unhealthy(String),
 }

@@ -1,3 +1,20 @@
+//! Kvasir's control plane: what it knows (`datastore`), where from (`discovery`, `scrape`, `health`), what it tells
+//! (`admin`), the Envoy it configures (`envoy`, `standalone`), and the `runtime` that owns all tasks.
+//! Pure files and shell files never mix: only files named watch, poll, drive, serve, fetch, write touch the world.
 #![forbid(unsafe_code)]
-//! Kvasir control plane.
+
+pub mod admin;
+pub mod bookings;
+pub mod clock;
+pub mod config;
 pub mod datastore;
+pub mod discovery;
+pub mod envoy;
+pub mod health;
+pub mod publish;
+pub mod rates;
+pub mod residency;
+pub mod runtime;
+pub mod scrape;
+pub mod standalone;
+pub mod telemetry;

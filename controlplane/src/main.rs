@@ -1,1 +1,169 @@
-fn main() {}
+//! `kvasir`: reads the command line, runs one command, says on stderr what went wrong. Exit code 1 for a refused
+//! configuration or a failed start, 2 (by clap) for a wrong command line.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks through them")]
+
+mod cli;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Parser as _;
+use controlplane::config::watch::load;
+use controlplane::config::{Config, Discovery, Pool, summary::summary};
+use controlplane::discovery::static_file;
+use controlplane::envoy::{bootstrap::bootstrap, write};
+use controlplane::runtime::{Options, Running, start};
+use controlplane::standalone::drive::{Envoy, RunFolder};
+use controlplane::{standalone, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use cli::{Cli, Command, Explain, Serve, Source, Standalone};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::init_logs(&cli.log, cli.log_format);
+    let outcome = match cli.command {
+        Command::Check(source) => check(&source),
+        Command::Envoy(source) => print_bootstrap(&source),
+        Command::Explain(asked) => explain(&asked),
+        Command::Serve(asked) => block_on(serve(asked)),
+        Command::Standalone(asked) => block_on(run_standalone(asked)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kvasir: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn block_on(run: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run)
+}
+
+fn check(source: &Source) -> anyhow::Result<()> {
+    let config = load(&source.config)?;
+    print!("{}", summary(&config, &listed));
+    Ok(())
+}
+
+fn listed(pool: &Pool) -> Result<usize, String> {
+    match &pool.discovery {
+        Discovery::Static(endpoints) => Ok(endpoints.len()),
+        Discovery::File { path, .. } => {
+            let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+            static_file::parse(&text).map(|list| list.len()).map_err(|problem| problem.to_string())
+        }
+    }
+}
+
+fn print_bootstrap(source: &Source) -> anyhow::Result<()> {
+    let mut config = load(&source.config)?;
+    absolute_paths(&mut config)?;
+    let folder = config.gateway.eds_directory.clone();
+    let rendered = bootstrap(&config, &config.control_plane_for(config.grpc), folder.as_deref())?;
+    println!("{}", serde_json::to_string_pretty(&rendered)?);
+    Ok(())
+}
+
+/// Envoy may run in another folder than we do.
+fn absolute_paths(config: &mut Config) -> std::io::Result<()> {
+    config.gateway.wasm = std::path::absolute(&config.gateway.wasm)?;
+    if let Some(folder) = &mut config.gateway.eds_directory {
+        *folder = std::path::absolute(&*folder)?;
+    }
+    Ok(())
+}
+
+fn explain(asked: &Explain) -> anyhow::Result<()> {
+    load(&asked.source.config)?;
+    let _body = std::fs::read(&asked.request).with_context(|| asked.request.display().to_string())?;
+    bail!("explain is not available in this build (pool {:?}, path {})", asked.pool, asked.path)
+}
+
+async fn serve(asked: Serve) -> anyhow::Result<()> {
+    let mut config = load(&asked.source.config)?;
+    absolute_paths(&mut config)?;
+    if let Some(folder) = &config.gateway.eds_directory {
+        write::prepare(folder, &config.pools).with_context(|| format!("gateway.edsDirectory {}", folder.display()))?;
+    }
+    let stop = stop_signal()?;
+    let running = start(Options { config, config_path: Some(asked.source.config) }).await?;
+    announce(&running, asked.ready_file, &stop).await?;
+    stop.cancelled().await;
+    running.stop().await;
+    Ok(())
+}
+
+async fn run_standalone(asked: Standalone) -> anyhow::Result<()> {
+    let Serve { source, ready_file } = asked.serve;
+    let mut config = load(&source.config)?;
+    absolute_paths(&mut config)?;
+    let binary = envoy_binary(asked.envoy)?;
+    let run_folder = RunFolder::create()?;
+    let eds_folder = config.gateway.eds_directory.get_or_insert_with(|| run_folder.path().join("eds")).clone();
+    write::prepare(&eds_folder, &config.pools)?;
+
+    let stop = stop_signal()?;
+    let running = start(Options { config: config.clone(), config_path: Some(source.config) }).await?;
+    let rendered = bootstrap(&config, &config.control_plane_for(running.grpc), Some(&eds_folder))?;
+    let bootstrap_file = run_folder.path().join("envoy.json");
+    std::fs::write(&bootstrap_file, rendered.to_string())?;
+    let envoy = Envoy {
+        binary,
+        bootstrap: bootstrap_file,
+        admin_address: run_folder.path().join("admin"),
+        workers: config.gateway.workers,
+    };
+    announce(&running, ready_file, &stop).await?;
+    println!("listening on http://{}, API on http://{}", config.gateway.listen, running.http);
+    let outcome = envoy.supervise(stop).await;
+    running.stop().await;
+    outcome.with_context(|| format!("{}", envoy.binary.display()))
+}
+
+fn envoy_binary(asked: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    let from_env = std::env::var_os("ENVOY_BIN").filter(|value| !value.is_empty()).map(PathBuf::from);
+    let search_path: Vec<PathBuf> =
+        std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+    standalone::find_envoy(asked, from_env, &search_path, Path::is_file)
+        .context("no envoy found: give --envoy PATH, set ENVOY_BIN, or put it on the search path")
+}
+
+/// Writes the ready file once everything is.
+async fn announce(running: &Running, file: Option<PathBuf>, stop: &CancellationToken) -> anyhow::Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    let mut ready = running.ready.clone();
+    tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        reached = tokio::time::timeout(Duration::from_secs(60), ready.wait_for(|ready| *ready)) => {
+            reached.context("not ready within 60 s")??;
+        }
+    }
+    let text = serde_json::json!({"grpc": running.grpc, "http": running.http}).to_string();
+    let name = file.file_name().context("--ready-file: must name a file")?.to_string_lossy().into_owned();
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    write::replace(folder, &name, &text).with_context(|| file.display().to_string())
+}
+
+/// Cancelled by SIGTERM or SIGINT.
+fn stop_signal() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let token = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        token.cancel();
+    });
+    Ok(stop)
+}

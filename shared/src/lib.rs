@@ -4,12 +4,23 @@
 //! ```text
 //! L0  clock, draw, identity, headers, wire
 //! L1  api (bodies in, bodies out), prefix, table
-//! L2  scheduling, booking
-//! L3  lifecycle
+//! L2  scheduling, ledger, routes
+//! L3  brain, lifecycle
 //! ```
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod brain;
 pub mod clock;
+pub mod draw;
+pub mod headers;
 pub mod identity;
+pub mod ledger;
+pub mod lifecycle;
+pub mod prefix;
+pub mod routes;
+pub mod scheduling;
+pub mod table;
+#[cfg(test)]
+mod testing;
 pub mod wire;

@@ -1,0 +1,115 @@
+//! The HTTP server: routes, readiness, graceful end. Handlers read snapshots and never wait for anything.
+
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Inspect, InspectError, inspect};
+use crate::clock;
+use crate::datastore::View;
+use crate::publish::status::Status;
+use crate::telemetry::{METRICS_CONTENT_TYPE, Metrics};
+
+/// What the handlers read.
+#[derive(Clone)]
+pub struct Admin {
+    /// The newest view.
+    pub view: watch::Receiver<Arc<View>>,
+    /// Is the first discovery in, does gRPC serve, and is nobody stopping?
+    pub ready: watch::Receiver<bool>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// What is published.
+    pub tables: watch::Receiver<Arc<Status>>,
+    /// Set once, by whoever explains decisions.
+    pub inspect: Arc<OnceLock<Arc<dyn Inspect>>>,
+}
+
+#[derive(Deserialize)]
+struct Wanted {
+    pool: Option<String>,
+    path: Option<String>,
+}
+
+/// Serves until `stop`.
+///
+/// # Errors
+/// When the socket fails.
+pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken) -> std::io::Result<()> {
+    let routes = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/pools", get(pools))
+        .route("/api/v1/endpoints", get(endpoints))
+        .route("/api/v1/table", get(table))
+        .route("/api/v1/explain", post(explain))
+        .with_state(admin);
+    axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+async fn readyz(State(admin): State<Admin>) -> (StatusCode, &'static str) {
+    if *admin.ready.borrow() { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") }
+}
+
+async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], admin.metrics.text())
+}
+
+async fn pools(State(admin): State<Admin>) -> impl IntoResponse {
+    Json(inspect::pools(&admin.view.borrow()))
+}
+
+async fn endpoints(State(admin): State<Admin>, Query(wanted): Query<Wanted>) -> Response {
+    let view = Arc::clone(&admin.view.borrow());
+    match wanted.pool.as_deref() {
+        Some(name) if !view.pools.iter().any(|pool| pool.name == name) => {
+            refused(&InspectError::NoSuchPool(name.to_owned()))
+        }
+        pool => Json(inspect::endpoints(&view, pool, clock::now())).into_response(),
+    }
+}
+
+async fn table(State(admin): State<Admin>, Query(wanted): Query<Wanted>) -> Response {
+    let status = Arc::clone(&admin.tables.borrow());
+    match wanted.pool {
+        None => Json(&*status).into_response(),
+        Some(name) => match status.pools.iter().find(|pool| pool.name == name) {
+            Some(pool) => Json(pool).into_response(),
+            None => refused(&InspectError::NoSuchPool(name)),
+        },
+    }
+}
+
+async fn explain(State(admin): State<Admin>, Query(wanted): Query<Wanted>, body: Bytes) -> Response {
+    let Some(inspect) = admin.inspect.get() else { return unexplained() };
+    let path = wanted.path.as_deref().unwrap_or("/v1/chat/completions");
+    answer(inspect.explain(wanted.pool.as_deref(), path, &body).await)
+}
+
+fn answer(found: Result<serde_json::Value, InspectError>) -> Response {
+    found.map_or_else(|error| refused(&error), |value| Json(value).into_response())
+}
+
+fn refused(error: &InspectError) -> Response {
+    let status = match error {
+        InspectError::NoSuchPool(_) => StatusCode::NOT_FOUND,
+        InspectError::BadRequest(_) => StatusCode::BAD_REQUEST,
+        InspectError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, Json(json!({"error": error.to_string()}))).into_response()
+}
+
+fn unexplained() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"error": "nobody explains decisions here"}))).into_response()
+}

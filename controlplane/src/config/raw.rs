@@ -1,0 +1,221 @@
+//! The configuration as it is written. Every field's doc line is its manual; defaults that depend on nothing stand in
+//! `validate`. Fields are optional here so that `validate` alone decides what a missing value means.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::human::{HumanDuration, HumanSize};
+use super::{Mode, Upstream};
+use crate::scrape::engine::Engine;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Config {
+    /// Addresses that the control plane listens on.
+    #[serde(default)]
+    pub listen: Listen,
+    /// The pools; at least one.
+    pub pools: Vec<Pool>,
+    /// The Envoy that `kvasir envoy` prints and `kvasir standalone` runs.
+    #[serde(default)]
+    pub gateway: Gateway,
+}
+
+/// Addresses that the control plane listens on.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Listen {
+    /// gRPC for gateways: `ip:port` or a port. Default `0.0.0.0:9002`.
+    pub grpc: Option<Address>,
+    /// HTTP for metrics, health and the API: `ip:port` or a port. Default `0.0.0.0:9090`.
+    pub http: Option<Address>,
+}
+
+/// `ip:port`, or a port on all interfaces.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "must be ip:port or a port")]
+pub enum Address {
+    /// A port on all interfaces.
+    Port(u16),
+    /// `ip:port`.
+    Full(String),
+}
+
+/// One pool: endpoints that serve the same base model.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Pool {
+    /// Unique name: lower-case letters, digits, `-`, `.`, `_`; up to 63.
+    pub name: String,
+    /// Names that requests may use. Default: learned from the endpoints' `/v1/models`, adapters included.
+    pub models: Option<Vec<Model>>,
+    /// `vllm` (default), `sglang`, `trtllm`, `triton-tensorrt-llm` or `triton`; an endpoint's label
+    /// `llm-d.ai/engine-type` overrides it.
+    pub engine: Option<Engine>,
+    /// Service levels: how TTFT is weighed against TPOT.
+    #[serde(default)]
+    pub slo: Slo,
+    /// Bytes in a prefix chunk, 16 to 65536. Default 128.
+    pub chunk_bytes: Option<u32>,
+    /// Endpoints in the steering header, best first, 1 to 8. Default 3.
+    pub choices: Option<u32>,
+    /// May a request ask for `x-kvasir-decision`? Default false.
+    #[serde(default)]
+    pub explain: bool,
+    /// Larger request bodies are refused with 413. Default 32MiB.
+    pub max_body: Option<HumanSize>,
+    /// Session affinity. Default: off.
+    pub session: Option<Session>,
+    /// A load sample older than this counts as unknown (never as full). Default 2s.
+    pub stale_after: Option<HumanDuration>,
+    /// Where endpoints come from.
+    pub discovery: Discovery,
+    /// How metrics are scraped.
+    #[serde(default)]
+    pub scrape: Scrape,
+    /// When an endpoint is ejected and re-admitted.
+    #[serde(default)]
+    pub health: Health,
+    /// KV cache of one endpoint in tokens, where its engine does not say. Default: what the engine says.
+    pub kv_cache_tokens: Option<u64>,
+}
+
+/// A model or adapter that requests may name.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "must be a name or {name, base}")]
+pub enum Model {
+    /// A base model.
+    Name(String),
+    /// An adapter of `base`.
+    Adapter(Adapter),
+}
+
+/// An adapter and its base model.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Adapter {
+    /// The name that requests use.
+    pub name: String,
+    /// The base model; empty for a base model.
+    #[serde(default)]
+    pub base: String,
+}
+
+/// Service levels.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Slo {
+    /// Time to first token, 1ms to 1h. Default 2s.
+    pub ttft: Option<HumanDuration>,
+    /// Time per output token, 1ms to 1h. Default 50ms.
+    pub tpot: Option<HumanDuration>,
+}
+
+/// Session affinity.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Session {
+    /// The request header that names the session.
+    pub header: String,
+}
+
+/// Where endpoints come from: exactly one of `file` and `static`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Discovery {
+    /// A file that lists them, Kvasir's own form or llm-d's `file-discovery` form.
+    pub file: Option<FileDiscovery>,
+    /// The list, right here.
+    #[serde(rename = "static")]
+    pub fixed: Option<StaticDiscovery>,
+    /// An endpoint that left the list is shown as draining for this long, up to 1h. Default 0s: it is gone at once.
+    pub drain_grace: Option<HumanDuration>,
+}
+
+/// A file that lists endpoints.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct FileDiscovery {
+    /// YAML or JSON, up to 1 MiB.
+    pub path: PathBuf,
+    /// Follow changes (in place, by rename, by symlink)? Default true.
+    #[serde(default = "yes")]
+    pub watch: bool,
+}
+
+/// A list of endpoints in the configuration.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct StaticDiscovery {
+    /// `ip:port`, or `{address, port, labels, draining, metrics}`.
+    pub endpoints: serde_json::Value,
+}
+
+/// How metrics are scraped.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Scrape {
+    /// The interval adapts between these two.
+    #[serde(default)]
+    pub interval: Interval,
+    /// 10ms to 1m. Default 1s.
+    pub timeout: Option<HumanDuration>,
+    /// Default `/metrics`.
+    pub path: Option<String>,
+    /// Port of the metrics. Default: the endpoint's own.
+    pub port: Option<u16>,
+}
+
+/// Bounds of the adaptive scrape interval.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Interval {
+    /// While the endpoint is busy; 5ms to 1m. Default 50ms.
+    pub min: Option<HumanDuration>,
+    /// While it is idle and unchanged; at least `min`, up to 1m. Default 1s.
+    pub max: Option<HumanDuration>,
+}
+
+/// When an endpoint is ejected and re-admitted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Health {
+    /// A 5xx answer or none is a failure; any other answer is a success. Default `/health`.
+    pub path: Option<String>,
+    /// 10ms to 1m. Default 1s.
+    pub interval: Option<HumanDuration>,
+    /// Failures in a row until it is ejected, 1 to 100. Default 3.
+    pub unhealthy_after: Option<u32>,
+    /// Successes in a row until it is back, 1 to 100. Default 2.
+    pub healthy_after: Option<u32>,
+}
+
+/// The Envoy that `kvasir envoy` prints and `kvasir standalone` runs.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Gateway {
+    /// Where clients connect. Default `127.0.0.1:8080`.
+    pub listen: Option<Address>,
+    /// Envoy's admin interface, loopback only. Default `127.0.0.1:9901`.
+    pub admin: Option<String>,
+    /// `hold` (default) or `state`.
+    pub mode: Option<Mode>,
+    /// The built filter. Default `target/wasm/kvasir_filter.wasm` under the working directory.
+    pub wasm: Option<PathBuf>,
+    /// Worker threads of Envoy, 1 to 256. Default: one per core.
+    pub workers: Option<u32>,
+    /// A folder into which `kvasir serve` writes the pools' endpoints for Envoy. Default: none; `standalone` makes one.
+    pub eds_directory: Option<PathBuf>,
+    /// `host:port` of the control plane's gRPC as Envoy reaches it. Default: `listen.grpc`, on loopback.
+    pub control_plane: Option<String>,
+    /// `http1` (default) or `http2` towards the engines.
+    pub upstream: Option<Upstream>,
+    /// A stream on which nothing moves for this long is ended, 1s to 24h. Default 10m.
+    pub stream_idle_timeout: Option<HumanDuration>,
+}
+
+const fn yes() -> bool {
+    true
+}

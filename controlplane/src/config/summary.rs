@@ -1,0 +1,87 @@
+//! What a configuration will do, in words: the output of `kvasir check`.
+
+use std::fmt::Write as _;
+
+use super::human::{show_duration, show_size};
+use super::{Config, Discovery, Pool};
+
+/// Lines for people. `listed` tells how many endpoints a pool's file lists now, or why it cannot be read.
+#[must_use]
+pub fn summary(config: &Config, listed: &dyn Fn(&Pool) -> Result<usize, String>) -> String {
+    let mut out = String::new();
+    line(&mut out, 0, format!("gateways connect to gRPC {}", config.grpc));
+    line(&mut out, 0, format!("metrics, health and API on http://{}", config.http));
+    for (index, pool) in config.pools.iter().enumerate() {
+        let default = if index == 0 { " (the gateways' default)" } else { "" };
+        line(&mut out, 0, format!("pool {}{default}", pool.name));
+        describe(&mut out, pool, listed(pool));
+    }
+    let gateway = &config.gateway;
+    line(&mut out, 0, format!("Envoy (kvasir envoy, kvasir standalone) on http://{}", gateway.listen));
+    line(&mut out, 1, format!("filter {} in {:?} mode, admin {}", gateway.wasm.display(), gateway.mode, gateway.admin));
+    out
+}
+
+fn describe(out: &mut String, pool: &Pool, listed: Result<usize, String>) {
+    let count = listed.map_or_else(|error| format!("NOT READABLE NOW: {error}"), |n| format!("{n} endpoints now"));
+    let source = match &pool.discovery {
+        Discovery::File { path, watch } => {
+            let mode = if *watch { "followed" } else { "read once" };
+            format!("from {} ({mode}): {count}", path.display())
+        }
+        Discovery::Static(_) => format!("from this file: {count}"),
+    };
+    line(out, 1, format!("endpoints {source}; removed ones drain for {}", show_duration(pool.drain_grace)));
+    let models = pool.models.as_ref().map_or_else(
+        || "learned from /v1/models".to_owned(),
+        |models| models.iter().map(|model| model.name.as_str()).collect::<Vec<_>>().join(", "),
+    );
+    line(out, 1, format!("models {models}"));
+    let settings = &pool.settings;
+    line(
+        out,
+        1,
+        format!(
+            "SLO: TTFT {}s, TPOT {}s; {} choices per request; bodies up to {}; chunks of {} bytes; explain {}",
+            settings.slo_ttft_seconds,
+            settings.slo_tpot_seconds,
+            settings.choices,
+            show_size(settings.max_body_bytes),
+            settings.chunk_bytes,
+            if settings.explain { "allowed" } else { "off" },
+        ),
+    );
+    let session = if settings.session_header.is_empty() { "off" } else { settings.session_header.as_str() };
+    line(out, 1, format!("session affinity: {session}"));
+    let scrape = &pool.scrape;
+    line(
+        out,
+        1,
+        format!(
+            "{} metrics at {}, every {} busy to {} idle, timeout {}; unknown after {}ms",
+            pool.engine.name(),
+            scrape.path,
+            show_duration(scrape.busy),
+            show_duration(scrape.idle),
+            show_duration(scrape.timeout),
+            settings.stale_after_ms,
+        ),
+    );
+    let health = &pool.health;
+    line(
+        out,
+        1,
+        format!(
+            "health at {} every {}: out after {} failures, back after {} successes",
+            health.path,
+            show_duration(health.interval),
+            health.unhealthy_after,
+            health.healthy_after,
+        ),
+    );
+}
+
+fn line(out: &mut String, depth: usize, text: String) {
+    // Writing into a String cannot fail.
+    let _written = writeln!(out, "{}{text}", "  ".repeat(depth));
+}

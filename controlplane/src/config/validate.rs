@@ -1,0 +1,259 @@
+//! Raw → checked. All problems are collected, not only the first; defaults stand here and nowhere else.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::human::{HumanDuration, HumanSize, show_duration, show_size};
+use super::raw;
+use super::{Config, Discovery, Gateway, Health, Mode, Pool, Problem, Scrape, Upstream};
+use crate::discovery::static_file;
+use crate::scrape::engine::Engine;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Collects what is wrong; every check returns a usable value so that the next one can run.
+#[derive(Default)]
+struct Checks(Vec<Problem>);
+
+impl Checks {
+    fn refuse(&mut self, path: &str, rule: impl Into<String>, value: impl Display) {
+        self.0.push(Problem { path: path.to_owned(), rule: rule.into(), value: value.to_string() });
+    }
+
+    fn duration(
+        &mut self,
+        path: &str,
+        value: Option<HumanDuration>,
+        default: Duration,
+        range: (Duration, Duration),
+    ) -> Duration {
+        let value = value.map_or(default, |HumanDuration(value)| value);
+        if value < range.0 || value > range.1 {
+            let rule = format!("must be between {} and {}", show_duration(range.0), show_duration(range.1));
+            self.refuse(path, rule, show_duration(value));
+        }
+        value
+    }
+
+    fn number(&mut self, path: &str, value: Option<u32>, default: u32, range: (u32, u32)) -> u32 {
+        let value = value.unwrap_or(default);
+        if value < range.0 || value > range.1 {
+            self.refuse(path, format!("must be between {} and {}", range.0, range.1), value);
+        }
+        value
+    }
+
+    fn url_path(&mut self, path: &str, value: Option<String>, default: &str) -> String {
+        let value = value.unwrap_or_else(|| default.to_owned());
+        if !value.starts_with('/') || value.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            self.refuse(path, "must start with / and hold no spaces", format!("{value:?}"));
+        }
+        value
+    }
+
+    fn address(&mut self, path: &str, value: Option<raw::Address>, default: ([u8; 4], u16)) -> SocketAddr {
+        match value {
+            None => SocketAddr::from(default),
+            Some(raw::Address::Port(port)) => SocketAddr::from(([0, 0, 0, 0], port)),
+            Some(raw::Address::Full(text)) => text.parse().unwrap_or_else(|_| {
+                self.refuse(path, "must be ip:port or a port", format!("{text:?}"));
+                SocketAddr::from(default)
+            }),
+        }
+    }
+
+    fn name(&mut self, path: &str, name: &str) {
+        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '_');
+        if name.is_empty() || name.len() > 63 || !name.chars().all(legal) {
+            self.refuse(path, "must be 1 to 63 of a-z, 0-9, - . _", format!("{name:?}"));
+        }
+    }
+}
+
+/// The whole file; relative paths in it are relative to `folder`.
+pub(super) fn config(raw: raw::Config, folder: &Path) -> Result<Config, Vec<Problem>> {
+    let mut checks = Checks::default();
+    let grpc = checks.address("listen.grpc", raw.listen.grpc, ([0, 0, 0, 0], 9002));
+    let http = checks.address("listen.http", raw.listen.http, ([0, 0, 0, 0], 9090));
+    if raw.pools.is_empty() {
+        checks.refuse("pools", "must have at least one pool", "none");
+    }
+    let mut names = BTreeSet::new();
+    let mut pools = Vec::with_capacity(raw.pools.len());
+    for (index, raw) in raw.pools.into_iter().enumerate() {
+        let path = format!("pools[{index}]");
+        if !names.insert(raw.name.clone()) {
+            checks.refuse(&format!("{path}.name"), "must be unique", format!("{:?} again", raw.name));
+        }
+        pools.push(pool(&mut checks, &path, raw, folder));
+    }
+    let gateway = gateway(&mut checks, raw.gateway, folder);
+    if checks.0.is_empty() { Ok(Config { grpc, http, pools, gateway }) } else { Err(checks.0) }
+}
+
+fn pool(checks: &mut Checks, path: &str, raw: raw::Pool, folder: &Path) -> Pool {
+    checks.name(&format!("{path}.name"), &raw.name);
+    let settings = settings(checks, path, &raw);
+    let drain_grace = checks.duration(
+        &format!("{path}.discovery.drainGrace"),
+        raw.discovery.drain_grace,
+        Duration::ZERO,
+        (Duration::ZERO, HOUR),
+    );
+    if raw.kv_cache_tokens == Some(0) {
+        checks.refuse(&format!("{path}.kvCacheTokens"), "must be at least 1", 0);
+    }
+    Pool {
+        discovery: discovery(checks, &format!("{path}.discovery"), raw.discovery, folder),
+        models: raw.models.map(|list| models(checks, path, list)),
+        engine: raw.engine.unwrap_or(Engine::Vllm),
+        settings,
+        drain_grace,
+        scrape: scrape(checks, &format!("{path}.scrape"), raw.scrape),
+        health: health(checks, &format!("{path}.health"), raw.health),
+        kv_cache_tokens: raw.kv_cache_tokens,
+        name: raw.name,
+    }
+}
+
+fn settings(checks: &mut Checks, path: &str, raw: &raw::Pool) -> shared::wire::PoolSettings {
+    let sane = (MILLISECOND, HOUR);
+    let stale = checks.duration(&format!("{path}.staleAfter"), raw.stale_after, Duration::from_secs(2), sane);
+    let ttft = checks.duration(&format!("{path}.slo.ttft"), raw.slo.ttft, Duration::from_secs(2), sane);
+    let tpot = checks.duration(&format!("{path}.slo.tpot"), raw.slo.tpot, Duration::from_millis(50), sane);
+    let HumanSize(max_body_bytes) = raw.max_body.unwrap_or(HumanSize(32 << 20));
+    let largest = u64::from(u32::MAX);
+    if max_body_bytes == 0 || max_body_bytes > largest {
+        let rule = format!("must be between 1B and {}", show_size(largest));
+        checks.refuse(&format!("{path}.maxBody"), rule, show_size(max_body_bytes));
+    }
+    let session_header = raw.session.as_ref().map(|session| session.header.to_ascii_lowercase()).unwrap_or_default();
+    if let Some(session) = &raw.session {
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if session.header.is_empty() || !session.header.chars().all(legal) {
+            checks.refuse(&format!("{path}.session.header"), "must be a header name", format!("{:?}", session.header));
+        }
+    }
+    shared::wire::PoolSettings {
+        chunk_bytes: checks.number(&format!("{path}.chunkBytes"), raw.chunk_bytes, 128, (16, 65_536)),
+        slo_ttft_seconds: ttft.as_secs_f64(),
+        slo_tpot_seconds: tpot.as_secs_f64(),
+        choices: checks.number(&format!("{path}.choices"), raw.choices, 3, (1, 8)),
+        explain: raw.explain,
+        max_body_bytes,
+        session_header,
+        stale_after_ms: u32::try_from(stale.as_millis()).unwrap_or(u32::MAX),
+    }
+}
+
+fn models(checks: &mut Checks, path: &str, list: Vec<raw::Model>) -> Vec<shared::wire::Model> {
+    if list.is_empty() {
+        checks.refuse(&format!("{path}.models"), "must name a model or be left out", "an empty list");
+    }
+    let mut seen = BTreeSet::new();
+    let mut models = Vec::with_capacity(list.len());
+    for (index, entry) in list.into_iter().enumerate() {
+        let (name, base) = match entry {
+            raw::Model::Name(name) => (name, String::new()),
+            raw::Model::Adapter(adapter) => (adapter.name, adapter.base),
+        };
+        if name.is_empty() || !seen.insert(name.clone()) {
+            checks.refuse(&format!("{path}.models[{index}]"), "must be a name, each once", format!("{name:?}"));
+        }
+        models.push(shared::wire::Model { name, base });
+    }
+    models
+}
+
+fn discovery(checks: &mut Checks, path: &str, raw: raw::Discovery, folder: &Path) -> Discovery {
+    match (raw.file, raw.fixed) {
+        (Some(file), None) => {
+            if file.path.as_os_str().is_empty() {
+                checks.refuse(&format!("{path}.file.path"), "must name a file", "nothing");
+            }
+            Discovery::File { path: folder.join(file.path), watch: file.watch }
+        }
+        (None, Some(fixed)) => match static_file::endpoints(&fixed.endpoints, &format!("{path}.static.endpoints")) {
+            Ok(list) => Discovery::Static(list),
+            Err(problem) => {
+                checks.0.push(problem);
+                Discovery::Static(Vec::new())
+            }
+        },
+        (file, _) => {
+            let got = if file.is_some() { "both" } else { "neither" };
+            checks.refuse(path, "must have exactly one of file and static", got);
+            Discovery::Static(Vec::new())
+        }
+    }
+}
+
+fn scrape(checks: &mut Checks, path: &str, raw: raw::Scrape) -> Scrape {
+    let fastest = Duration::from_millis(5);
+    let busy = checks.duration(
+        &format!("{path}.interval.min"),
+        raw.interval.min,
+        Duration::from_millis(50),
+        (fastest, MINUTE),
+    );
+    let idle_default = busy.max(Duration::from_secs(1)).min(MINUTE);
+    let idle =
+        checks.duration(&format!("{path}.interval.max"), raw.interval.max, idle_default, (busy.min(MINUTE), MINUTE));
+    let tens = (Duration::from_millis(10), MINUTE);
+    if raw.port == Some(0) {
+        checks.refuse(&format!("{path}.port"), "must be between 1 and 65535", 0);
+    }
+    Scrape {
+        busy,
+        idle,
+        timeout: checks.duration(&format!("{path}.timeout"), raw.timeout, Duration::from_secs(1), tens),
+        path: checks.url_path(&format!("{path}.path"), raw.path, "/metrics"),
+        port: raw.port,
+    }
+}
+
+fn health(checks: &mut Checks, path: &str, raw: raw::Health) -> Health {
+    let tens = (Duration::from_millis(10), MINUTE);
+    Health {
+        path: checks.url_path(&format!("{path}.path"), raw.path, "/health"),
+        interval: checks.duration(&format!("{path}.interval"), raw.interval, Duration::from_secs(1), tens),
+        unhealthy_after: checks.number(&format!("{path}.unhealthyAfter"), raw.unhealthy_after, 3, (1, 100)),
+        healthy_after: checks.number(&format!("{path}.healthyAfter"), raw.healthy_after, 2, (1, 100)),
+    }
+}
+
+fn gateway(checks: &mut Checks, raw: raw::Gateway, folder: &Path) -> Gateway {
+    let loopback = [127, 0, 0, 1];
+    let admin = checks.address("gateway.admin", raw.admin.map(raw::Address::Full), (loopback, 9901));
+    if !admin.ip().is_loopback() {
+        checks.refuse("gateway.admin", "must be a loopback address: Envoy's admin interface has no password", admin);
+    }
+    if let Some(target) = &raw.control_plane {
+        let port =
+            target.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, p)| p.parse::<u16>().ok());
+        if port.is_none_or(|port| port == 0) {
+            checks.refuse("gateway.controlPlane", "must be host:port", format!("{target:?}"));
+        }
+    }
+    Gateway {
+        listen: checks.address("gateway.listen", raw.listen, (loopback, 8080)),
+        admin,
+        mode: raw.mode.unwrap_or(Mode::Hold),
+        wasm: raw.wasm.map_or_else(|| PathBuf::from("target/wasm/kvasir_filter.wasm"), |path| folder.join(path)),
+        workers: raw.workers.map(|workers| checks.number("gateway.workers", Some(workers), 1, (1, 256))),
+        eds_directory: raw.eds_directory.map(|path| folder.join(path)),
+        control_plane: raw.control_plane,
+        upstream: raw.upstream.unwrap_or(Upstream::Http1),
+        stream_idle_timeout: checks.duration(
+            "gateway.streamIdleTimeout",
+            raw.stream_idle_timeout,
+            Duration::from_secs(600),
+            (Duration::from_secs(1), HOUR * 24),
+        ),
+    }
+}

@@ -1,0 +1,6 @@
+//! Where a pool's endpoints come from. A source always tells the whole list; what is known about an endpoint that stays
+//! is kept by the datastore.
+
+pub mod retire;
+pub mod static_file;
+pub mod watch;

@@ -1,0 +1,162 @@
+//! The listener, pure: early removal of what clients may not set, the filter in one of its two modes, routes.
+
+use serde_json::{Value, json};
+
+use super::{CONTROL_PLANE_CLUSTER, POOL_HEADER, STEERING_HEADER, cluster_name, socket_address};
+use crate::config::{Config, Mode, Pool};
+
+/// Set by us or by engines' sidecars only; a client that sends them could choose its own target.
+const OURS: [&str; 10] = [
+    STEERING_HEADER,
+    "x-gateway-destination-endpoint-subset",
+    "x-gateway-destination-endpoint-served",
+    "x-prefiller-host-port",
+    "x-encoder-hosts-ports",
+    "x-data-parallel-host-port",
+    "x-kv-cache-source-host-port",
+    "x-llm-d-request-dropped-reason",
+    "x-kvasir-decision",
+    POOL_HEADER,
+];
+
+/// The one listener.
+pub(super) fn listener(config: &Config) -> Value {
+    json!({
+        "name": "kvasir",
+        "address": socket_address(&config.gateway.listen.to_string()),
+        "filter_chains": [{"filters": [{
+            "name": "envoy.filters.network.http_connection_manager",
+            "typed_config": connection_manager(config),
+        }]}],
+    })
+}
+
+fn connection_manager(config: &Config) -> Value {
+    json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "kvasir",
+        "use_remote_address": true,
+        "normalize_path": true,
+        "stream_idle_timeout": format!("{}s", config.gateway.stream_idle_timeout.as_secs_f64()),
+        "early_header_mutation_extensions": [{
+            "name": "envoy.http.early_header_mutation.header_mutation",
+            "typed_config": {
+                "@type":
+                    "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+                "mutations": OURS.iter().map(|name| json!({"remove": name})).collect::<Vec<_>>(),
+            },
+        }],
+        "http_filters": filters(config),
+        "route_config": {
+            "name": "kvasir",
+            "virtual_hosts": [{"name": "kvasir", "domains": ["*"], "routes": routes(&config.pools)}],
+        },
+    })
+}
+
+/// With several pools the filter names one in a header; the first pool takes the rest.
+fn routes(pools: &[Pool]) -> Vec<Value> {
+    let limit = max_body(pools);
+    let named = pools.iter().skip(1).map(|pool| {
+        let matcher = json!({
+            "prefix": "/",
+            "headers": [{"name": POOL_HEADER, "string_match": {"exact": pool.name}}],
+        });
+        route(matcher, &pool.name, limit)
+    });
+    let default = pools.iter().take(1).map(|pool| route(json!({"prefix": "/"}), &pool.name, limit));
+    named.chain(default).collect()
+}
+
+/// The whole body is buffered before the route is final, so every route has the limit of the most generous pool; the
+/// filter holds each pool to its own.
+fn max_body(pools: &[Pool]) -> u64 {
+    pools.iter().map(|pool| pool.settings.max_body_bytes).max().unwrap_or(0)
+}
+
+fn route(matcher: Value, pool: &str, limit: u64) -> Value {
+    json!({
+        "match": matcher,
+        "request_body_buffer_limit": limit,
+        "route": {
+            "cluster": cluster_name(pool),
+            "timeout": "0s",
+            "retry_policy": {
+                "retry_on": "connect-failure,refused-stream,reset,retriable-status-codes",
+                "retriable_status_codes": [503],
+                "num_retries": 3,
+                "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.005s"},
+            },
+        },
+    })
+}
+
+fn filters(config: &Config) -> Vec<Value> {
+    let mut filters = vec![wasm(config)];
+    if config.gateway.mode == Mode::State {
+        filters.push(json!({
+            "name": "envoy.filters.http.buffer",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer",
+                "max_request_bytes": max_body(&config.pools),
+            },
+        }));
+        filters.push(json!({
+            "name": "envoy.filters.http.header_mutation",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+                "mutations": {"request_mutations": [{"append": {
+                    "header": {"key": STEERING_HEADER, "value": "%FILTER_STATE(wasm.kvasir.endpoint:PLAIN)%"},
+                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                }}]},
+            },
+        }));
+    }
+    filters.push(json!({
+        "name": "envoy.filters.http.router",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+            "suppress_envoy_headers": true,
+        },
+    }));
+    filters
+}
+
+fn wasm(config: &Config) -> Value {
+    let (mode, hold) = match config.gateway.mode {
+        Mode::Hold => ("hold", true),
+        Mode::State => ("state", false),
+    };
+    let first = config.pools.first();
+    let plugin = json!({
+        "pool": first.map(|pool| pool.name.as_str()),
+        "mode": mode,
+        "cluster": CONTROL_PLANE_CLUSTER,
+        "max_body_bytes": first.map(|pool| pool.settings.max_body_bytes),
+    });
+    let mut wasm = json!({
+        "name": "kvasir",
+        "root_id": "kvasir",
+        "failure_policy": "FAIL_RELOAD",
+        "reload_config": {"backoff": {"base_interval": "0.010s"}},
+        "vm_config": {
+            "vm_id": "kvasir",
+            "runtime": "envoy.wasm.runtime.v8",
+            "code": {"local": {"filename": config.gateway.wasm}},
+        },
+        "configuration": {
+            "@type": "type.googleapis.com/google.protobuf.StringValue",
+            "value": plugin.to_string(),
+        },
+    });
+    if let (true, Some(fields)) = (hold, wasm.as_object_mut()) {
+        fields.insert("allow_on_headers_stop_iteration".to_owned(), Value::Bool(true));
+    }
+    json!({
+        "name": "envoy.filters.http.wasm",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+            "config": wasm,
+        },
+    })
+}

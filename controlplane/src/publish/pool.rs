@@ -1,0 +1,250 @@
+//! Everything that is kept for one pool: slots, residency, bookings, rates, arrivals. Reports change it, scrapes change
+//! it, and it says what of it is live.
+
+use std::collections::BTreeMap;
+
+use shared::clock::Timestamp;
+use shared::identity::EndpointId;
+use shared::wire::{Completion, LiveEndpoint, LivePool, PoolReport, Scrape};
+
+use super::build::{PoolRows, pool_rows};
+use super::slots::{SlotBook, SlotChanges, number};
+use super::status::{EndpointStatus, PoolCounters, PoolStatus, RatesStatus};
+use crate::bookings::arrivals::Arrivals;
+use crate::bookings::ledger::{GatewayId, Ledger, Scraped};
+use crate::bookings::load::Load;
+use crate::datastore::{EndpointView, LoadSample, PoolView, Readiness};
+use crate::rates::fleet::FleetRates;
+use crate::residency::capacity::capacity_chunks;
+use crate::residency::index::ResidencyIndex;
+
+/// See the module.
+pub struct PoolState {
+    view: PoolView,
+    pub(super) slots: SlotBook,
+    pub(super) residency: ResidencyIndex,
+    pub(super) ledger: Ledger,
+    rates: FleetRates,
+    arrivals: Arrivals,
+    counters: PoolCounters,
+    unplaced: usize,
+}
+
+/// What a report did besides changing this pool's state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reported {
+    /// Failures per endpoint, for health.
+    pub failures: Vec<(EndpointId, u32)>,
+    /// Did anything change that other gateways must see?
+    pub changed: bool,
+}
+
+impl PoolState {
+    /// A pool without endpoints; `observe` brings them. `secret` spreads keys, see `ResidencyIndex::new`.
+    #[must_use]
+    pub fn new(view: &PoolView, secret: u64) -> Self {
+        Self {
+            view: PoolView { endpoints: Vec::new(), ..view.clone() },
+            slots: SlotBook::default(),
+            residency: ResidencyIndex::new(secret),
+            ledger: Ledger::default(),
+            rates: FleetRates::default(),
+            arrivals: Arrivals::default(),
+            counters: PoolCounters::default(),
+            unplaced: 0,
+        }
+    }
+
+    /// The pool is now as `view` says. Returns its rows, and the endpoints that found no slot.
+    pub fn observe(&mut self, view: &PoolView) -> (PoolRows, SlotChanges) {
+        if view.settings.chunk_bytes != self.view.settings.chunk_bytes {
+            // Keys of another chunk size never match again.
+            let held: Vec<_> = self.view.endpoints.iter().filter_map(|e| self.slots.slot(e.id)).collect();
+            held.into_iter().for_each(|slot| self.residency.clear(slot));
+        }
+        let (sound, unsound): (Vec<_>, Vec<_>) = view.endpoints.iter().partition(|e| is_socket_address(&e.address));
+        let ids: Vec<EndpointId> = sound.iter().map(|e| e.id).collect();
+        let mut changes = self.slots.update(&ids);
+        changes.unplaced.extend(unsound.iter().map(|e| e.id));
+        for &(id, slot) in &changes.removed {
+            self.residency.clear(slot);
+            self.ledger.endpoint_gone(id);
+            self.rates.forget(id);
+        }
+        self.unplaced = changes.unplaced.len();
+        for endpoint in &view.endpoints {
+            let Some(slot) = self.slots.slot(endpoint.id) else { continue };
+            let tokens = endpoint.load.as_ref().and_then(LoadSample::kv_capacity_tokens);
+            let chunks = capacity_chunks(tokens, self.rates.bytes_per_token(), view.settings.chunk_bytes);
+            self.residency.set_capacity(slot, chunks);
+            if let Some(load) = &endpoint.load {
+                let scraped = Scraped { at: load.at, running: load.running, waiting: load.waiting };
+                self.ledger.scrape(endpoint.id, scraped);
+            }
+        }
+        self.view = view.clone();
+        (pool_rows(view, &self.slots), changes)
+    }
+
+    /// What a gateway says about this pool.
+    pub fn report(&mut self, gateway: GatewayId, report: &PoolReport, now: Timestamp) -> Reported {
+        let mut bookings: BTreeMap<EndpointId, Load> = BTreeMap::new();
+        for booked in &report.bookings {
+            if let Some(id) = self.known(booked.endpoint) {
+                let load = booked.bookings.as_ref().map(Load::from).unwrap_or_default();
+                bookings.insert(id, load);
+            }
+        }
+        let mut changed = self.ledger.report(gateway, &bookings, now);
+        changed |= !(report.routes.is_empty() && report.first_tokens.is_empty() && report.completions.is_empty());
+        self.arrivals.observe(u32::try_from(report.routes.len()).unwrap_or(u32::MAX), now);
+        for route in &report.routes {
+            let Some(slot) = self.known(route.endpoint).and_then(|id| self.slots.slot(id)) else { continue };
+            let base = Some(route.base).filter(|&key| key != 0);
+            // Gateways refuse tables with a key 0: one faulty report must not spoil the table for all.
+            let sound = !route.keys.contains(&0);
+            match sound.then(|| self.residency.route(slot, base, &route.keys, now)) {
+                Some(Ok(())) => self.counters.routes += 1,
+                Some(Err(_)) => self.counters.orphan_routes += 1,
+                None => self.counters.malformed_routes += 1,
+            }
+        }
+        for sample in &report.first_tokens {
+            if self.known(sample.endpoint).is_some() {
+                self.rates.first_token(sample);
+            }
+        }
+        for completion in &report.completions {
+            self.complete(completion);
+        }
+        let failures = report.failures.iter().filter(|f| f.count > 0);
+        let failures = failures.filter_map(|f| Some((self.known(f.endpoint)?, f.count))).collect();
+        Reported { failures, changed }
+    }
+
+    fn known(&mut self, endpoint: u64) -> Option<EndpointId> {
+        let id = EndpointId(endpoint);
+        if self.slots.slot(id).is_some() {
+            return Some(id);
+        }
+        self.counters.unknown_endpoints += 1;
+        None
+    }
+
+    fn complete(&mut self, completion: &Completion) {
+        if self.known(completion.endpoint).is_none() {
+            return;
+        }
+        self.rates.completion(completion);
+        self.counters.completions += 1;
+        let (prompt, predicted) = (completion.prompt_tokens, completion.predicted_cached_tokens);
+        if prompt == 0 {
+            return;
+        }
+        let cached = if completion.has_cached_tokens { completion.cached_tokens } else { predicted }.min(prompt);
+        let output =
+            if completion.output_tokens > 0 { f64::from(completion.output_tokens) } else { self.rates.output_tokens() };
+        self.ledger.request_size(f64::from(prompt - cached), f64::from(prompt) + output / 2.0);
+        self.counters.prompt_tokens += u64::from(prompt);
+        if completion.has_cached_tokens {
+            self.counters.hit_tokens += u64::from(cached);
+            self.counters.predictions += 1;
+            self.counters.overpredicted_tokens += u64::from(predicted.saturating_sub(cached));
+            self.counters.underpredicted_tokens += u64::from(cached.saturating_sub(predicted));
+        }
+    }
+
+    /// What `gateway` gets to know, without the age of scrapes (`set_ages` fills it in).
+    #[must_use]
+    pub fn live(&mut self, gateway: GatewayId, now: Timestamp) -> LivePool {
+        let arrivals_per_second = self.arrivals.per_second(now);
+        let rows = self.view.endpoints.iter().filter_map(|endpoint| {
+            let slot = number(self.slots.slot(endpoint.id)?);
+            let scrape = endpoint.load.as_ref().map(|load| Scrape {
+                age_ms: 0,
+                running: load.running,
+                waiting: load.waiting,
+                kv_used: if load.kv_used.is_nan() { 0.0 } else { load.kv_used.clamp(0.0, 1.0) },
+                kv_capacity_tokens: load.kv_capacity_tokens().unwrap_or(0),
+            });
+            let others = Some(self.ledger.others(gateway, endpoint.id).wire());
+            Some(LiveEndpoint { slot, scrape, slowness: self.rates.slowness(endpoint.id), others })
+        });
+        let mut endpoints: Vec<LiveEndpoint> = rows.collect();
+        endpoints.sort_by_key(|endpoint| endpoint.slot);
+        LivePool {
+            name: self.view.name.clone(),
+            rates: Some(self.rates.wire()),
+            gateways: u32::try_from(self.ledger.gateways()).unwrap_or(u32::MAX).max(1),
+            arrivals_per_second,
+            endpoints,
+        }
+    }
+
+    /// Fills in how old the scrapes in `live` are.
+    pub fn set_ages(&self, live: &mut LivePool, now: Timestamp) {
+        let ages: BTreeMap<u32, u32> = self.view.endpoints.iter().filter_map(|e| self.age(e, now)).collect();
+        for endpoint in &mut live.endpoints {
+            if let (Some(scrape), Some(&age)) = (&mut endpoint.scrape, ages.get(&endpoint.slot)) {
+                scrape.age_ms = age;
+            }
+        }
+    }
+
+    fn age(&self, endpoint: &EndpointView, now: Timestamp) -> Option<(u32, u32)> {
+        let age = now.since(endpoint.load.as_ref()?.at).as_millis();
+        Some((number(self.slots.slot(endpoint.id)?), u32::try_from(age).unwrap_or(u32::MAX)))
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn status(&mut self, now: Timestamp) -> PoolStatus {
+        let rates = self.rates.wire();
+        let size = self.residency.size();
+        let mut endpoints: Vec<_> = self.view.endpoints.iter().filter_map(|e| self.endpoint_status(e)).collect();
+        endpoints.sort_by_key(|endpoint| endpoint.slot);
+        PoolStatus {
+            name: self.view.name.clone(),
+            endpoints,
+            unplaced: self.unplaced,
+            gateways: self.ledger.gateways(),
+            arrivals_per_second: self.arrivals.per_second(now),
+            chunks: size.chunks,
+            memberships: size.memberships,
+            residency_bytes: size.bytes,
+            rates: RatesStatus {
+                x: rates.x,
+                t0: rates.t0,
+                k: rates.k,
+                s0: rates.s0,
+                output_tokens: rates.output_tokens,
+                bytes_per_token: rates.bytes_per_token,
+            },
+            counters: PoolCounters { clamped_bookings: self.ledger.clamped(), ..self.counters },
+        }
+    }
+
+    fn endpoint_status(&self, endpoint: &EndpointView) -> Option<EndpointStatus> {
+        let slot = self.slots.slot(endpoint.id)?;
+        let load = self.ledger.all(endpoint.id);
+        Some(EndpointStatus {
+            slot: number(slot),
+            address: endpoint.address.clone(),
+            state: match endpoint.readiness {
+                Readiness::Ready => "ready",
+                Readiness::Draining => "draining",
+                Readiness::Unhealthy(_) => "unhealthy",
+            },
+            slowness: self.rates.slowness(endpoint.id),
+            waiting: load.waiting,
+            decoding: load.decoding,
+            queued_tokens: load.queued_tokens,
+            chunks: self.residency.held_by(slot),
+        })
+    }
+}
+
+/// Gateways refuse tables with any other address.
+fn is_socket_address(address: &str) -> bool {
+    address.parse::<std::net::SocketAddr>().is_ok()
+}

@@ -1,0 +1,113 @@
+//! Owns every task: starts the domains, wires their channels, reloads the configuration, and stops all in order: first
+//! readiness goes down, then the servers end, then the sources, last the writer. Only this module knows all domains.
+
+mod drive;
+mod pools;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::Inspect;
+use crate::config::Config;
+use crate::datastore::drive::Datastore;
+use crate::publish::drive::PublishHandle;
+use crate::scrape::Hint;
+use crate::telemetry::Metrics;
+
+pub use drive::start;
+
+/// Hints that may wait for the scrapers of one pool.
+const HINTS: usize = 1024;
+
+/// How long the servers, and then everything else, may take to end.
+const STOP_WITHIN: Duration = Duration::from_secs(3);
+
+/// What to run.
+#[derive(Debug)]
+pub struct Options {
+    /// The configuration.
+    pub config: Config,
+    /// Where it came from, to follow changes; `None`: it never changes.
+    pub config_path: Option<PathBuf>,
+}
+
+/// Why the control plane cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address is taken or not ours.
+    #[error("cannot listen on {address} ({what}): {source}")]
+    Listen {
+        /// Which one.
+        address: SocketAddr,
+        /// `listen.grpc` or `listen.http`.
+        what: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The HTTP client of the probes cannot start.
+    #[error("cannot start the HTTP client: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+/// A running control plane. Dropping it leaves its tasks running until the process ends: call `stop`.
+pub struct Running {
+    /// Where gRPC listens; the real port when the configuration said 0.
+    pub grpc: SocketAddr,
+    /// Where HTTP listens.
+    pub http: SocketAddr,
+    /// Views and updates.
+    pub datastore: Datastore,
+    /// Where gateways' failures and bookings are hinted.
+    pub hints: broadcast::Sender<Hint>,
+    /// Counters, and the registry to add more to.
+    pub metrics: Arc<Metrics>,
+    /// Ready?
+    pub ready: watch::Receiver<bool>,
+    /// To see what is published.
+    pub publishing: PublishHandle,
+    /// Who explains decisions; set it once.
+    pub inspect: Arc<OnceLock<Arc<dyn Inspect>>>,
+    shutdown: Shutdown,
+}
+
+/// The tokens and tasks, in the order in which they end.
+struct Shutdown {
+    readiness: CancellationToken,
+    servers: (CancellationToken, TaskTracker),
+    sources: (CancellationToken, TaskTracker),
+    writer: (CancellationToken, JoinHandle<()>),
+}
+
+impl Shutdown {
+    fn new(writer: (CancellationToken, JoinHandle<()>)) -> Self {
+        let group = || (CancellationToken::new(), TaskTracker::new());
+        Self { readiness: CancellationToken::new(), servers: group(), sources: group(), writer }
+    }
+}
+
+impl Running {
+    /// Ends everything in order; takes a few seconds at most.
+    pub async fn stop(self) {
+        let Shutdown { readiness, servers, sources, writer } = self.shutdown;
+        readiness.cancel();
+        for (token, tasks) in [servers, sources] {
+            token.cancel();
+            tasks.close();
+            if tokio::time::timeout(STOP_WITHIN, tasks.wait()).await.is_err() {
+                tracing::warn!(tasks = tasks.len(), "tasks did not end in time");
+            }
+        }
+        writer.0.cancel();
+        let abort = writer.1.abort_handle();
+        if tokio::time::timeout(STOP_WITHIN, writer.1).await.is_err() {
+            abort.abort();
+        }
+    }
+}

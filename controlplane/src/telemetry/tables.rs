@@ -1,0 +1,75 @@
+//! Metrics that are read off the publishing task's status when somebody scrapes.
+
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use tokio::sync::watch;
+
+use crate::publish::status::{PoolStatus, Status};
+
+/// Shows what is published.
+#[derive(Debug)]
+pub struct TableCollector {
+    status: watch::Receiver<Arc<Status>>,
+}
+
+impl TableCollector {
+    /// Of the task that publishes `status`.
+    #[must_use]
+    pub const fn new(status: watch::Receiver<Arc<Status>>) -> Self {
+        Self { status }
+    }
+}
+
+type Total = (&'static str, &'static str, fn(&Status) -> u64);
+
+const TOTALS: [Total; 5] = [
+    ("table_segments", "Table segments sent to gateways", |s| s.traffic.segments),
+    ("table_segment_bytes", "Encoded bytes of those", |s| s.traffic.segment_bytes),
+    ("table_live_messages", "Live messages sent to gateways", |s| s.traffic.lives),
+    ("table_resnapshots", "Snapshots sent because a gateway fell behind or refused", |s| s.traffic.resnapshots),
+    ("table_refused_segments", "Segments that gateways refused", |s| s.traffic.refused),
+];
+
+type PoolReading = (&'static str, &'static str, fn(&PoolStatus) -> f64);
+
+const POOL_READINGS: [PoolReading; 4] = [
+    ("arrivals_per_second", "Requests per second over all gateways", |p| p.arrivals_per_second),
+    ("residency_chunks", "Distinct prefix chunks that somebody holds", |p| float(p.chunks)),
+    ("residency_memberships", "Pairs of endpoint and chunk", |p| float(p.memberships)),
+    ("residency_bytes", "Memory behind them", |p| float(p.residency_bytes)),
+];
+
+impl Collector for TableCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let status = Arc::clone(&self.status.borrow());
+        let gauges = [
+            ("table_version", "Newest version of the published table", status.version),
+            ("gateways", "Gateways with an open stream", u64::try_from(status.gateways.len()).unwrap_or(u64::MAX)),
+        ];
+        for (name, help, value) in gauges {
+            let family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(family)?;
+        }
+        for (name, help, read) in TOTALS {
+            let family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(read(&status)).encode(family)?;
+        }
+        for (name, help, read) in POOL_READINGS {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for pool in &status.pools {
+                let labels = [("pool", pool.name.as_str())];
+                ConstGauge::new(read(pool)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn float(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,249 @@
+//! The running control plane against fixture engines on real sockets: discovery, scraping, health, admin HTTP, reload.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on must fail")]
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use controlplane::config::watch::load;
+use controlplane::datastore::{EndpointView, Readiness, View};
+use controlplane::runtime::{Options, Running, start};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A pod: vLLM's three endpoints, with switches.
+struct Engine {
+    address: SocketAddr,
+    well: Arc<AtomicBool>,
+    waiting: Arc<AtomicU32>,
+    scrapes: Arc<AtomicU32>,
+    task: JoinHandle<()>,
+}
+
+impl Engine {
+    async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::serve(listener)
+    }
+
+    fn serve(listener: tokio::net::TcpListener) -> Self {
+        let address = listener.local_addr().unwrap();
+        let (well, waiting, scrapes) =
+            (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let health = well.clone();
+        let (gauge, count) = (waiting.clone(), scrapes.clone());
+        let routes = Router::new()
+            .route(
+                "/health",
+                get(move || async move {
+                    if health.load(Ordering::Relaxed) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+                }),
+            )
+            .route("/v1/models", get(|| async { r#"{"data":[{"id":"llama"},{"id":"sql","parent":"llama"}]}"# }))
+            .route(
+                "/metrics",
+                get(move || async move {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    format!(
+                        "vllm:num_requests_running 0\nvllm:num_requests_waiting {}\nvllm:kv_cache_usage_perc 0.5\n",
+                        gauge.load(Ordering::Relaxed)
+                    )
+                }),
+            );
+        let task = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        Self { address, well, waiting, scrapes, task }
+    }
+}
+
+/// A folder with a configuration and an endpoints file, and the control plane that runs from it.
+struct Rig {
+    folder: PathBuf,
+    running: Running,
+}
+
+impl Rig {
+    async fn start(name: &str, extra: &str, endpoints: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("kvasir-serving-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("endpoints.yaml"), endpoints).unwrap();
+        std::fs::write(folder.join("kvasir.yaml"), config(extra)).unwrap();
+        let path = folder.join("kvasir.yaml");
+        let config = load(&path).unwrap();
+        let running = start(Options { config, config_path: Some(path) }).await.unwrap();
+        Self { folder, running }
+    }
+
+    async fn until(&self, what: &str, holds: impl FnMut(&Arc<View>) -> bool) {
+        let mut view = self.running.datastore.view.clone();
+        let seen = tokio::time::timeout(DEADLINE, view.wait_for(holds)).await.map(|seen| seen.unwrap().clone());
+        seen.unwrap_or_else(|_| panic!("never: {what}; {:?}", self.running.datastore.view.borrow()));
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        let url = format!("http://{}{path}", self.running.http);
+        let response = reqwest::get(url).await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    /// Polls until an answer satisfies `holds`.
+    async fn until_get(&self, path: &str, holds: impl Fn(u16, &str) -> bool) {
+        let polling = async {
+            loop {
+                let (status, body) = self.get(path).await;
+                if holds(status, &body) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, polling).await.unwrap_or_else(|_| panic!("never: {path}"));
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        replace(&self.folder, name, text);
+    }
+
+    async fn stop(self) {
+        tokio::time::timeout(DEADLINE, self.running.stop()).await.unwrap();
+        std::fs::remove_dir_all(self.folder).unwrap();
+    }
+}
+
+fn replace(folder: &Path, name: &str, text: &str) {
+    let fresh = folder.join("fresh");
+    std::fs::write(&fresh, text).unwrap();
+    std::fs::rename(&fresh, folder.join(name)).unwrap();
+}
+
+fn config(extra: &str) -> String {
+    format!(
+        "listen: {{grpc: '127.0.0.1:0', http: '127.0.0.1:0'}}
+pools:
+- name: p
+  discovery: {{file: {{path: endpoints.yaml}}}}
+  scrape: {{interval: {{min: 20ms, max: 200ms}}, timeout: 500ms}}
+  health: {{interval: 50ms, unhealthyAfter: 2, healthyAfter: 2}}
+  {extra}
+"
+    )
+}
+
+fn first(view: &View) -> Option<&EndpointView> {
+    view.pools.first()?.endpoints.first()
+}
+
+fn ready_count(view: &View) -> usize {
+    view.pools.iter().flat_map(|pool| &pool.endpoints).filter(|e| e.readiness == Readiness::Ready).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_are_discovered_scraped_and_shown() {
+    let engine = Engine::start().await;
+    let rig = Rig::start("shown", "", &format!("[{{address: '{}', labels: {{zone: a}}}}]", engine.address)).await;
+    rig.until("ready with load", |view| {
+        first(view).is_some_and(|e| e.readiness == Readiness::Ready && e.load.is_some() && e.models.is_some())
+    })
+    .await;
+    rig.until_get("/readyz", |status, _| status == 200).await;
+    assert_eq!(rig.get("/healthz").await.0, 200);
+    engine.waiting.store(7, Ordering::Relaxed);
+    rig.until("the new load", |view| first(view).and_then(|e| e.load.as_ref()).is_some_and(|l| l.waiting == 7)).await;
+    let endpoints: Value = serde_json::from_str(&rig.get("/api/v1/endpoints?pool=p").await.1).unwrap();
+    assert_eq!(endpoints[0]["state"], "ready");
+    assert_eq!(endpoints[0]["load"]["waiting"], 7);
+    assert_eq!(endpoints[0]["labels"]["zone"], "a");
+    let pools: Value = serde_json::from_str(&rig.get("/api/v1/pools").await.1).unwrap();
+    assert_eq!(pools[0]["models"][1]["base"], "llama");
+    assert_eq!(rig.get("/api/v1/endpoints?pool=none").await.0, 404);
+    let metrics = rig.get("/metrics").await.1;
+    assert!(metrics.contains("kvasir_pool_endpoints{pool=\"p\",state=\"ready\"} 1"), "{metrics}");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sick_pod_is_ejected_and_comes_back_and_keeps_its_load() {
+    let engine = Engine::start().await;
+    let rig = Rig::start("sick", "", &format!("[{}]", engine.address)).await;
+    rig.until("ready", |view| ready_count(view) == 1).await;
+    engine.well.store(false, Ordering::Relaxed);
+    rig.until("ejected", |view| {
+        first(view).is_some_and(|e| matches!(e.readiness, Readiness::Unhealthy(_)) && e.load.is_some())
+    })
+    .await;
+    engine.well.store(true, Ordering::Relaxed);
+    rig.until("back", |view| ready_count(view) == 1).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_refuses_connections_is_ejected_and_a_new_one_at_its_address_is_admitted() {
+    let engine = Engine::start().await;
+    let address = engine.address;
+    let rig = Rig::start("refuses", "", &format!("[{address}]")).await;
+    rig.until("ready", |view| ready_count(view) == 1).await;
+    engine.task.abort();
+    let Err(ended) = engine.task.await else { panic!("the fixture ended by itself") };
+    assert!(ended.is_cancelled());
+    rig.until("ejected", |view| ready_count(view) == 0).await;
+    let again = tokio::net::TcpListener::bind(address).await.unwrap();
+    let _engine = Engine::serve(again);
+    rig.until("back", |view| ready_count(view) == 1).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_endpoints_file_is_followed_and_a_bad_one_changes_nothing() {
+    let (a, b) = (Engine::start().await, Engine::start().await);
+    let rig = Rig::start("followed", "", &format!("[{}]", a.address)).await;
+    rig.until("one", |view| ready_count(view) == 1).await;
+    rig.write("endpoints.yaml", &format!("[{}, {}]", a.address, b.address));
+    rig.until("two", |view| ready_count(view) == 2).await;
+    std::fs::write(rig.folder.join("endpoints.yaml"), "[nonsense").unwrap();
+    rig.until_get("/metrics", |_, text| text.contains("kvasir_discovery_up{pool=\"p\"} 0")).await;
+    assert_eq!(ready_count(&rig.running.datastore.view.borrow()), 2);
+    std::fs::write(rig.folder.join("endpoints.yaml"), format!("[{{address: '{}', draining: true}}]", b.address))
+        .unwrap();
+    rig.until("one, draining", |view| first(view).is_some_and(|e| e.readiness == Readiness::Draining)).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_configuration_is_applied_without_forgetting_and_a_bad_one_is_refused() {
+    let engine = Engine::start().await;
+    let rig = Rig::start("reload", "", &format!("[{}]", engine.address)).await;
+    rig.until("ready", |view| ready_count(view) == 1).await;
+    rig.write("kvasir.yaml", &config("choices: 5"));
+    rig.until("five choices, still ready", |view| {
+        view.pools.first().is_some_and(|pool| pool.settings.choices == 5) && ready_count(view) == 1
+    })
+    .await;
+    rig.write("kvasir.yaml", &config("choices: 50"));
+    rig.until_get("/metrics", |_, text| text.contains("kvasir_config_reloads_total{outcome=\"refused\"} 1")).await;
+    assert_eq!(rig.running.datastore.view.borrow().pools[0].settings.choices, 5);
+    let second = "- {name: q, discovery: {static: {endpoints: []}}}\n";
+    rig.write("kvasir.yaml", &format!("{}{second}", config("")));
+    rig.until("a second pool", |view| view.pools.len() == 2 && ready_count(view) == 1).await;
+    rig.write("kvasir.yaml", &config(""));
+    rig.until("one pool again", |view| view.pools.len() == 1 && ready_count(view) == 1).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_endpoint_is_scraped_ever_less_often() {
+    let engine = Engine::start().await;
+    let rig = Rig::start("idle", "", &format!("[{}]", engine.address)).await;
+    rig.until("ready", |view| ready_count(view) == 1).await;
+    let before = engine.scrapes.load(Ordering::Relaxed);
+    // A measurement over a fixed time, not a wait for a condition.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let idle = engine.scrapes.load(Ordering::Relaxed) - before;
+    assert!((5..=20).contains(&idle), "{idle} scrapes in 2 s at 20 ms busy, 200 ms idle");
+    rig.stop().await;
+}

@@ -1,0 +1,62 @@
+//! Carrying effects out, in order. In hold mode the choice is a request header; in state mode it leaves as filter state,
+//! which a header mutation behind the filter turns into that header.
+
+use shared::headers::DESTINATION;
+use shared::lifecycle::Effect;
+
+use crate::config::Mode;
+use crate::host::{self, HostError, Level};
+use crate::pairs;
+
+/// Read behind the filter as `%FILTER_STATE(wasm.kvasir.endpoint:PLAIN)%`.
+const ENDPOINT_STATE: &str = "kvasir.endpoint";
+/// Chooses the cluster where several pools share a listener.
+const POOL_HEADER: &str = "x-kvasir-pool";
+
+/// What became of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is to be held for its body.
+    Held,
+    /// It goes on.
+    GoesOn,
+    /// It was answered here.
+    Answered,
+}
+
+/// Carries `effects` out on the effective stream.
+pub(crate) fn carry_out(effects: Vec<Effect>, mode: Mode) -> Outcome {
+    let mut outcome = Outcome::GoesOn;
+    for effect in effects {
+        let done = match effect {
+            Effect::RemoveHeader(name) => host::remove_request_header(name),
+            Effect::Hold => {
+                outcome = Outcome::Held;
+                Ok(())
+            }
+            Effect::Steer { destination, pool } => steer(&destination, &pool, mode),
+            Effect::Reply(reply) => {
+                outcome = Outcome::Answered;
+                let headers: Vec<(&[u8], &[u8])> =
+                    reply.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+                host::reply(reply.status, &pairs::serialize(&headers), &reply.body)
+            }
+            Effect::AddResponseHeader(name, value) => host::add_response_header(&name, value.as_bytes()),
+            Effect::Count(_) => Ok(()),
+        };
+        if let Err(error) = done {
+            host::log(Level::Error, &format!("kvasir: an effect failed: {error}"));
+        }
+    }
+    outcome
+}
+
+fn steer(destination: &str, pool: &str, mode: Mode) -> Result<(), HostError> {
+    match mode {
+        Mode::Hold => {
+            host::set_request_header(POOL_HEADER, pool.as_bytes())?;
+            host::set_request_header(DESTINATION, destination.as_bytes())
+        }
+        Mode::State => host::set_property(ENDPOINT_STATE, destination.as_bytes()),
+    }
+}

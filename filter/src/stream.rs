@@ -1,0 +1,255 @@
+//! One HTTP stream: callbacks in, `Input`s to its `Lifecycle`, effects out.
+
+use core::time::Duration;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::Action;
+use shared::clock::Timestamp;
+use shared::lifecycle::{Effect, Input, Lifecycle, Plan};
+
+use crate::config::{Mode, PluginConfig};
+use crate::effects::{self, Outcome};
+use crate::host::{self, Buffer, Headers, Level};
+use crate::pairs;
+use crate::vm;
+
+/// How long a held request may see no body callback before the host is taken to be unable to deliver one.
+const BODY_OVERDUE: Duration = Duration::from_secs(1);
+
+/// Requests held while it is not known yet that the host can hold.
+#[derive(Default)]
+pub(crate) struct Held {
+    support: Support,
+    waiting: BTreeMap<u32, (Timestamp, Rc<RefCell<Request>>)>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Support {
+    #[default]
+    Unknown,
+    /// A body callback came while headers were held.
+    Works,
+    /// None came: holding would hang requests.
+    Missing,
+}
+
+/// The part of a stream that outlives a callback.
+pub(crate) struct Request {
+    lifecycle: Lifecycle,
+    plan: Plan,
+    mode: Mode,
+    /// Body bytes already read; the host's buffer keeps them while the body is held.
+    read: usize,
+}
+
+/// A stream as the SDK sees it.
+pub(crate) struct Stream {
+    context_id: u32,
+    request: Rc<RefCell<Request>>,
+}
+
+impl Stream {
+    pub(crate) fn new(context_id: u32, config: &PluginConfig) -> Self {
+        let request = Request { lifecycle: Lifecycle::default(), plan: config.plan(), mode: config.mode, read: 0 };
+        Self { context_id, request: Rc::new(RefCell::new(request)) }
+    }
+
+    fn step(&self, input: Input<'_>, now: Timestamp) -> Vec<Effect> {
+        step(&self.request, input, now)
+    }
+
+    fn mode(&self) -> Mode {
+        self.request.try_borrow().map_or(Mode::State, |request| request.mode)
+    }
+
+    /// The body has ended, with these last bytes of it.
+    fn end_of_body(&self, chunk: &[u8]) -> Action {
+        let started = host::current_time();
+        let effects = self.step(Input::RequestBody { chunk, end_of_stream: true }, started);
+        let outcome = effects::carry_out(effects, self.mode());
+        vm::with(|vm| vm.stats.decided(host::current_time().since(started)));
+        match outcome {
+            Outcome::Answered => Action::Pause,
+            Outcome::Held | Outcome::GoesOn => Action::Continue,
+        }
+    }
+
+    /// Holding works, or is tried, or is known not to work here.
+    fn hold(&self, now: Timestamp) -> Action {
+        if self.mode() == Mode::State {
+            return Action::Continue;
+        }
+        let support = vm::with(|vm| {
+            if vm.held.support == Support::Unknown {
+                vm.held.waiting.insert(self.context_id, (now, Rc::clone(&self.request)));
+            }
+            vm.held.support
+        });
+        if support != Some(Support::Missing) {
+            return Action::Pause;
+        }
+        // Without the body the choice is by load alone; better than a request that hangs.
+        let effects = self.step(Input::BodyOverdue, now);
+        effects::carry_out(effects, Mode::Hold);
+        Action::Continue
+    }
+}
+
+fn step(request: &Rc<RefCell<Request>>, input: Input<'_>, now: Timestamp) -> Vec<Effect> {
+    let Ok(mut request) = request.try_borrow_mut() else { return Vec::new() };
+    let Request { lifecycle, plan, .. } = &mut *request;
+    vm::with(|vm| {
+        let decides = matches!(
+            input,
+            Input::RequestBody { end_of_stream: true, .. } | Input::RequestHeaders { .. } | Input::BodyOverdue
+        );
+        if decides {
+            vm.siblings.refresh(&mut vm.brain.ledger, now);
+        }
+        let effects = lifecycle.on(input, &mut vm.brain, plan, now);
+        vm.stats.count(&effects);
+        if decides || matches!(input, Input::ResponseHeaders { .. } | Input::Ended) || !effects.is_empty() {
+            vm.siblings.publish(&mut vm.brain.ledger, now);
+        }
+        effects
+    })
+    .unwrap_or_default()
+}
+
+impl Context for Stream {}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        let now = host::current_time();
+        let bytes = host::header_pairs(Headers::Request).unwrap_or_default();
+        let headers = pairs::parse(&bytes).unwrap_or_default();
+        let effects = self.step(Input::RequestHeaders { headers: &headers, end_of_stream }, now);
+        match effects::carry_out(effects, self.mode()) {
+            Outcome::Answered => Action::Pause,
+            Outcome::GoesOn => Action::Continue,
+            Outcome::Held => self.hold(now),
+        }
+    }
+
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        let Some((reading, read)) = self.request.try_borrow().ok().map(|r| (r.lifecycle.is_reading(), r.read)) else {
+            return Action::Continue;
+        };
+        if !reading {
+            return Action::Continue;
+        }
+        vm::with(|vm| vm.held.confirm(self.context_id));
+        // The host's buffer holds everything since the first byte: `size` is the total.
+        let fresh = size.saturating_sub(read);
+        let chunk = if fresh == 0 { Ok(Vec::new()) } else { host::buffer(Buffer::RequestBody, read, fresh) };
+        let chunk = chunk.unwrap_or_default();
+        if let Ok(mut request) = self.request.try_borrow_mut() {
+            request.read = size;
+        }
+        if end_of_stream {
+            return self.end_of_body(&chunk);
+        }
+        let effects = self.step(Input::RequestBody { chunk: &chunk, end_of_stream: false }, host::current_time());
+        effects::carry_out(effects, self.mode());
+        Action::Pause
+    }
+
+    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+        let reading = self.request.try_borrow().is_ok_and(|request| request.lifecycle.is_reading());
+        if reading { self.end_of_body(&[]) } else { Action::Continue }
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        let status = host::header(Headers::Response, ":status").ok();
+        let status = status.and_then(|text| String::from_utf8(text).ok()?.parse().ok()).unwrap_or(0);
+        let event_stream = host::header(Headers::Response, "content-type")
+            .is_ok_and(|value| value.starts_with(b"text/event-stream"));
+        let served_by = host::property("upstream\0address").ok().and_then(|address| String::from_utf8(address).ok());
+        let served_by = served_by.as_deref().filter(|address| !address.is_empty());
+        let now = host::current_time();
+        let mut effects = self.step(Input::ResponseHeaders { status, event_stream, served_by }, now);
+        if end_of_stream {
+            effects.extend(self.step(Input::ResponseBody { chunk: &[], end_of_stream: true }, now));
+        }
+        effects::carry_out(effects, self.mode());
+        Action::Continue
+    }
+
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        let chunk = if size == 0 { Ok(Vec::new()) } else { host::buffer(Buffer::ResponseBody, 0, size) };
+        let chunk = chunk.unwrap_or_default();
+        let effects = self.step(Input::ResponseBody { chunk: &chunk, end_of_stream }, host::current_time());
+        effects::carry_out(effects, self.mode());
+        Action::Continue
+    }
+
+    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        let effects = self.step(Input::ResponseBody { chunk: &[], end_of_stream: true }, host::current_time());
+        effects::carry_out(effects, self.mode());
+        Action::Continue
+    }
+
+    fn on_log(&mut self) {
+        let effects = self.step(Input::Ended, host::current_time());
+        effects::carry_out(effects, self.mode());
+        vm::with(|vm| vm.held.forget(self.context_id));
+    }
+}
+
+impl Drop for Stream {
+    /// The host promises `on_log` for every stream; should it not come, the booking still goes back.
+    fn drop(&mut self) {
+        self.step(Input::Ended, host::current_time());
+        vm::with(|vm| vm.held.forget(self.context_id));
+    }
+}
+
+impl Held {
+    fn confirm(&mut self, context_id: u32) {
+        if self.waiting.remove(&context_id).is_some() {
+            self.support = Support::Works;
+            self.waiting.clear();
+        }
+    }
+
+    fn forget(&mut self, context_id: u32) {
+        self.waiting.remove(&context_id);
+    }
+
+    fn overdue(&mut self, now: Timestamp) -> Vec<(u32, Rc<RefCell<Request>>)> {
+        let late = |&(since, _): &(Timestamp, _)| now.since(since) > BODY_OVERDUE;
+        if self.support != Support::Unknown || !self.waiting.values().any(late) {
+            return Vec::new();
+        }
+        self.support = Support::Missing;
+        core::mem::take(&mut self.waiting).into_iter().map(|(id, (_, request))| (id, request)).collect()
+    }
+}
+
+/// Lets go of requests that a host without `allow_on_headers_stop_iteration` would hold for ever.
+pub(crate) fn rescue_held(now: Timestamp) {
+    let overdue = vm::with(|vm| vm.held.overdue(now)).unwrap_or_default();
+    if overdue.is_empty() {
+        return;
+    }
+    host::log(
+        Level::Error,
+        "kvasir: mode is \"hold\" but the host delivers no bodies of held requests: set allow_on_headers_stop_iteration \
+         on the Wasm filter, or mode \"state\"; until then requests are routed by load alone",
+    );
+    for (context_id, request) in overdue {
+        let effects = step(&request, Input::BodyOverdue, now);
+        if host::set_effective_context(context_id).is_err() {
+            continue;
+        }
+        if effects::carry_out(effects, Mode::Hold) != Outcome::Answered
+            && let Err(error) = host::continue_request()
+        {
+            host::log(Level::Error, &format!("kvasir: cannot resume a held request: {error}"));
+        }
+        vm::with(|vm| vm.stats.rescued());
+    }
+}

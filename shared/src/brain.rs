@@ -1,0 +1,261 @@
+//! Everything one VM knows, and the verbs on it: fold tables in, route a prompt, follow its response, report. Requests
+//! themselves live in `lifecycle`; this is what they share.
+//!
+//! Nothing here is per request except what a `Routed` carries away.
+
+mod knowledge;
+mod outbox;
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+pub use outbox::{Observation, Outbox};
+
+use crate::api::BodyScanner;
+use crate::clock::Timestamp;
+use crate::identity::{EndpointId, Slot};
+use crate::ledger::{Ledger, Load, Ticket};
+use crate::routes::RecentRoutes;
+use crate::scheduling::candidate::Candidate;
+use crate::scheduling::{self, Decision, NoCandidate, Request};
+use crate::table::codec::{self, Malformed};
+use crate::table::live::LivePool;
+use crate::table::sync::{Folded, Refused, TableSync};
+use crate::table::{Pool, RoutingTable};
+use crate::wire;
+use knowledge::SlotNumbers;
+
+/// What one VM knows.
+#[derive(Debug, Default)]
+pub struct Brain {
+    sync: TableSync,
+    live: BTreeMap<String, LiveRows>,
+    slots: BTreeMap<String, SlotNumbers>,
+    /// Work in flight.
+    pub ledger: Ledger,
+    /// Prompts sent a moment ago.
+    pub routes: RecentRoutes,
+    /// What the control plane has not been told yet.
+    pub outbox: Outbox,
+    heard: Option<Timestamp>,
+    /// Body scanners between two requests, with their buffers.
+    pub(crate) idle_scanners: Vec<BodyScanner>,
+}
+
+#[derive(Debug, Default)]
+struct LiveRows {
+    pool: LivePool,
+    received: Timestamp,
+}
+
+/// A prompt, as far as choosing needs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Prompt<'a> {
+    /// Its chain keys.
+    pub chain: &'a [u64],
+    /// Its length in canonical bytes; four a token for token-id prompts.
+    pub bytes: u64,
+    /// Its length when the client tokenized it.
+    pub tokens: Option<u32>,
+}
+
+/// Where a request goes and what it was booked with.
+#[derive(Debug)]
+pub struct Routed {
+    /// The decision, for the explanation.
+    pub decision: Decision,
+    /// The endpoints of the steering header, best first; never empty.
+    pub choices: Vec<EndpointId>,
+    /// `ip:port[,ip:port...]`.
+    pub destination: String,
+    /// To be released.
+    pub ticket: Ticket,
+    /// Q + u at routing: what the TTFT fit regresses on.
+    pub tokens_ahead: u64,
+    /// Prompt tokens that the first choice is believed to hold.
+    pub predicted_cached: u32,
+}
+
+impl Brain {
+    /// The table in force.
+    #[must_use]
+    pub const fn table(&self) -> &RoutingTable {
+        self.sync.table()
+    }
+
+    /// Was a table ever received?
+    #[must_use]
+    pub const fn has_table(&self) -> bool {
+        self.sync.has_table()
+    }
+
+    /// The pool called `name`.
+    #[must_use]
+    pub fn pool(&self, name: &str) -> Option<&Pool> {
+        self.table().pools.get(name)
+    }
+
+    /// The live rows of the pool called `name`.
+    #[must_use]
+    pub fn live(&self, name: &str) -> Option<&LivePool> {
+        self.live.get(name).map(|rows| &rows.pool)
+    }
+
+    /// Since when the control plane has been silent; `None` before it first spoke.
+    #[must_use]
+    pub const fn last_heard(&self) -> Option<Timestamp> {
+        self.heard
+    }
+
+    /// Folds an encoded `wire::Segment` in.
+    ///
+    /// # Errors
+    /// `Refused`; the table in force is unchanged.
+    pub fn fold(&mut self, segment: &[u8], received: Timestamp) -> Result<Folded, Refused> {
+        let folded = self.sync.fold(segment)?;
+        self.hear(received);
+        if let Folded::InForce(_) = folded {
+            let table = self.sync.table();
+            self.slots.retain(|name, _| table.pools.contains_key(name));
+            for (name, pool) in &table.pools {
+                self.slots.entry(name.clone()).or_default().align(pool, &mut self.ledger);
+            }
+        }
+        Ok(folded)
+    }
+
+    /// Takes a `wire::Live` message, received at `received`.
+    ///
+    /// # Errors
+    /// `Malformed`; what was known stays.
+    pub fn set_live(&mut self, live: wire::Live, received: Timestamp) -> Result<(), Malformed> {
+        let pools = codec::live(live)?;
+        self.live = pools.into_iter().map(|(name, pool)| (name, LiveRows { pool, received })).collect();
+        self.hear(received);
+        Ok(())
+    }
+
+    /// The control plane said something at `now`.
+    pub fn hear(&mut self, now: Timestamp) {
+        self.heard = self.heard.max(Some(now));
+    }
+
+    /// Which pool serves `model`: the only one, else the one that names it, else the one that serves any name.
+    #[must_use]
+    pub fn pool_for(&self, model: Option<&str>) -> Option<&str> {
+        let pools = &self.table().pools;
+        if pools.len() == 1 {
+            return pools.keys().next().map(String::as_str);
+        }
+        let model = model?;
+        let named = pools.iter().find(|(_, pool)| pool.models.iter().any(|row| row.name == model));
+        named.or_else(|| pools.iter().find(|(_, pool)| pool.models.is_empty())).map(|(name, _)| name.as_str())
+    }
+
+    /// Chooses for `prompt` in the pool called `name` and books it. `None` when there is no such pool.
+    /// `whole_body`: its first token will not be seen.
+    pub fn route(
+        &mut self,
+        name: &str,
+        prompt: &Prompt<'_>,
+        request: &Request,
+        whole_body: bool,
+        now: Timestamp,
+    ) -> Option<Result<Routed, NoCandidate>> {
+        let decision = match self.decide(name, prompt, request, now)? {
+            Ok(decision) => decision,
+            Err(none) => return Some(Err(none)),
+        };
+        let first = decision.choices().next()?.clone();
+        let destination = self.destination(name, decision.choices());
+        let choices: Vec<EndpointId> = decision.choices().map(|candidate| candidate.id).collect();
+        let uncached = whole_tokens(first.uncached_tokens);
+        let context = whole_tokens(request.demand.prompt_tokens + request.demand.output_tokens / 2.0);
+        let due = now.after(Duration::try_from_secs_f64(first.terms.own_ttft).unwrap_or(Duration::from_secs(3600)));
+        let load =
+            Load { uncached_tokens: uncached, context_tokens: context, prefilled_by: whole_body.then_some(due) };
+        let ticket = self.ledger.book(first.id, load);
+        self.routes.remember(prompt.chain, first.id, now);
+        self.outbox.routed(name, first.id, self.news(name, first.slot, prompt.chain));
+        Some(Ok(Routed {
+            choices,
+            destination,
+            ticket,
+            tokens_ahead: first.supply.work.queued_tokens.saturating_add(uncached),
+            predicted_cached: u32::try_from(whole_tokens(first.supply.matched_tokens)).unwrap_or(u32::MAX),
+            decision,
+        }))
+    }
+
+    /// Chooses without booking: what `route` would do now.
+    #[must_use]
+    pub fn decide(
+        &self,
+        name: &str,
+        prompt: &Prompt<'_>,
+        request: &Request,
+        now: Timestamp,
+    ) -> Option<Result<Decision, NoCandidate>> {
+        let pool = self.pool(name)?;
+        let unknown = LiveRows::default();
+        let rows = self.live.get(name).unwrap_or(&unknown);
+        let local = self.locals(name, pool, rows, prompt, now);
+        let blind = knowledge::blind_seconds(&rows.pool);
+        Some(scheduling::schedule(pool, &rows.pool, &local, request, blind))
+    }
+
+    /// Everything the control plane has not been told, with this process's bookings as they stand.
+    pub fn report(&mut self, sequence: u64) -> wire::Report {
+        let mut report = wire::Report { sequence, ..self.outbox.take() };
+        let busy: BTreeMap<EndpointId, wire::Bookings> =
+            self.ledger.busy().map(|(id, work)| (id, work.to_wire())).collect();
+        for (name, pool) in &self.sync.table().pools {
+            let at = report.pools.iter().position(|row| row.name == *name).unwrap_or_else(|| {
+                report.pools.push(wire::PoolReport { name: name.clone(), ..wire::PoolReport::default() });
+                report.pools.len() - 1
+            });
+            let Some(row) = report.pools.get_mut(at) else { continue };
+            row.bookings = pool
+                .endpoints()
+                .filter_map(|(_, endpoint)| {
+                    let bookings = Some(*busy.get(&endpoint.id)?);
+                    Some(wire::EndpointBookings { endpoint: endpoint.id.0, bookings })
+                })
+                .collect();
+        }
+        report
+    }
+
+    fn destination<'a>(&self, name: &str, choices: impl Iterator<Item = &'a Candidate>) -> String {
+        let mut list = String::new();
+        let Some(pool) = self.pool(name) else { return list };
+        for endpoint in choices.filter_map(|choice| pool.endpoints.get(choice.slot.index())?.as_ref()) {
+            if !list.is_empty() {
+                list.push(',');
+            }
+            list.push_str(&endpoint.address);
+        }
+        list
+    }
+
+    /// The part of `chain` that the control plane does not know `slot` to hold, with the key before it (0: the root).
+    fn news<'a>(&self, name: &str, slot: Slot, chain: &'a [u64]) -> (u64, &'a [u64]) {
+        let Some(pool) = self.pool(name) else { return (0, chain) };
+        let mut depths = vec![crate::table::residency::Depth::default(); slot.index() + 1];
+        pool.residency.match_prefix(chain, &mut depths);
+        let held = depths.last().map_or(0, |depth| usize::try_from(depth.any_chunks).unwrap_or(0));
+        // The last held chunk goes along even when nothing is new: it renews the whole chain's age.
+        let from = held.min(chain.len().saturating_sub(1));
+        let base = from.checked_sub(1).and_then(|at| chain.get(at)).copied().unwrap_or(0);
+        (base, chain.get(from..).unwrap_or_default())
+    }
+}
+
+/// Whole tokens of a non-negative estimate, rounded.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates at both ends")]
+fn whole_tokens(estimate: f64) -> u64 {
+    libm::round(estimate) as u64
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! Bringing together what is known of an endpoint from four sides: this process's bookings, other gateways' (fading as
+//! they age), the published residency, and this VM's own recent routes.
+
+use core::time::Duration;
+use std::collections::HashMap;
+
+use super::{Brain, LiveRows, Prompt};
+use crate::clock::Timestamp;
+use crate::identity::{EndpointId, Slot};
+use crate::ledger::Ledger;
+use crate::routes::{TTL_ALONE, TTL_IN_TOUCH};
+use crate::scheduling::Local;
+use crate::table::Pool;
+use crate::table::live::LivePool;
+use crate::table::residency::Depth;
+
+/// Other gateways' bookings count in full to this age ...
+const FRESH: Duration = Duration::from_millis(500);
+/// ... and not at all from this one on: old bookings are worse than none.
+const FADED: Duration = Duration::from_secs(2);
+/// Half the time between two exchanges of bookings, seconds.
+const MEAN_AGE_OF_OTHERS: f64 = 0.025;
+
+/// A pool's slots in the ledger's numbers, and back.
+#[derive(Debug, Default)]
+pub(super) struct SlotNumbers {
+    numbers: Vec<Option<u32>>,
+    slots: HashMap<EndpointId, Slot>,
+}
+
+impl SlotNumbers {
+    /// Follows the pool's endpoints; cheap when they are the same.
+    pub(super) fn align(&mut self, pool: &Pool, ledger: &mut Ledger) {
+        let same = pool.endpoints.len() == self.numbers.len()
+            && pool.endpoints().count() == self.slots.len()
+            && pool.endpoints().all(|(slot, endpoint)| self.slots.get(&endpoint.id) == Some(&slot));
+        if same {
+            return;
+        }
+        self.numbers = vec![None; pool.endpoints.len()];
+        self.slots.clear();
+        for (slot, endpoint) in pool.endpoints() {
+            self.slots.insert(endpoint.id, slot);
+            if let Some(place) = self.numbers.get_mut(slot.index()) {
+                *place = Some(ledger.number(endpoint.id));
+            }
+        }
+    }
+}
+
+/// How old, on average, what we know of other gateways' latest bookings is; nothing is hidden from the only gateway.
+pub(super) fn blind_seconds(live: &LivePool) -> f64 {
+    if live.gateways > 1 { MEAN_AGE_OF_OTHERS } else { 0.0 }
+}
+
+/// The weight of bookings that were heard of `age` ago: 1, then falling to 0.
+fn weight_at(age: Duration) -> f64 {
+    let past = age.saturating_sub(FRESH).as_secs_f64() / (FADED - FRESH).as_secs_f64();
+    (1.0 - past).max(0.0)
+}
+
+impl Brain {
+    /// What is known of each endpoint for this prompt, by slot.
+    pub(super) fn locals(
+        &self,
+        name: &str,
+        pool: &Pool,
+        rows: &LiveRows,
+        prompt: &Prompt<'_>,
+        now: Timestamp,
+    ) -> Vec<Local> {
+        let mut depths = vec![Depth::default(); pool.endpoints.len()];
+        pool.residency.match_prefix(prompt.chain, &mut depths);
+        self.add_own_routes(name, prompt.chain, &mut depths, now);
+        let tokens_per_chunk = f64::from(pool.settings.chunk_bytes) / bytes_per_token(&rows.pool, prompt);
+        let weight = weight_at(now.since(rows.received));
+        let numbers = self.slots.get(name).map_or(&[][..], |slots| &slots.numbers);
+        (0u16..)
+            .zip(&depths)
+            .map(|(index, depth)| {
+                let number = numbers.get(usize::from(index)).copied().flatten();
+                let others = Slot::new(u32::from(index)).map(|slot| rows.pool.endpoint(slot).others).unwrap_or_default();
+                let own = number.map(|number| self.ledger.in_process(number)).unwrap_or_default();
+                let held = |chunks: u32, tokens: Option<u32>| {
+                    tokens.map_or(f64::from(chunks) * tokens_per_chunk, f64::from)
+                };
+                let matched = held(depth.device_chunks, depth.device_tokens);
+                Local {
+                    work: own.plus(if weight < 1.0 { others.scaled(weight) } else { others }),
+                    matched_tokens: matched,
+                    reload_tokens: (held(depth.any_chunks, depth.any_tokens) - matched).max(0.0),
+                    ejected: number.is_some_and(|number| self.ledger.is_ejected(number, now)),
+                }
+            })
+            .collect::<Vec<Local>>()
+    }
+
+    fn add_own_routes(&self, name: &str, chain: &[u64], depths: &mut [Depth], now: Timestamp) {
+        let Some(slots) = self.slots.get(name) else { return };
+        let alone = self.heard.is_none_or(|heard| now.since(heard) > TTL_IN_TOUCH);
+        let ttl = if alone { TTL_ALONE } else { TTL_IN_TOUCH };
+        self.routes.matches(chain, now, ttl, |endpoint, chunks| {
+            let chunks = u32::try_from(chunks).unwrap_or(u32::MAX);
+            let depth = slots.slots.get(&endpoint).and_then(|slot| depths.get_mut(slot.index()));
+            if let Some(depth) = depth.filter(|depth| depth.device_chunks < chunks) {
+                let any_chunks = depth.any_chunks.max(chunks);
+                let any_tokens = depth.any_tokens.filter(|_| any_chunks > chunks);
+                *depth = Depth { device_chunks: chunks, device_tokens: None, any_chunks, any_tokens };
+            }
+        });
+    }
+}
+
+/// Token ids are hashed as four bytes each; text has the pool's fitted ratio.
+pub(super) fn bytes_per_token(live: &LivePool, prompt: &Prompt<'_>) -> f64 {
+    if prompt.tokens.is_some() { 4.0 } else { live.rates.bytes_per_token.max(0.25) }
+}

@@ -1,0 +1,248 @@
+//! One request's life as a state machine: inputs in, effects out. The shell translates callbacks to `Input`s and carries
+//! `Effect`s out in order; it decides nothing.
+//!
+//! ```text
+//! Idle -- headers --> Reading -- end of body --> Sent -- response headers --> Answering -- end --> Over
+//!           \ no body to read --------------------^                 any refusal or end ------------^
+//! ```
+
+mod request;
+mod response;
+
+use crate::api::{ApiKind, BodyScanner, Dialect, ErrorReply, ResponseScanner};
+use crate::brain::{Brain, Routed};
+use crate::clock::Timestamp;
+use crate::identity::EndpointId;
+
+/// What the shell was told.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// Request headers, pseudo-headers included, names in lower case, values as raw bytes.
+    RequestHeaders {
+        /// Name and value pairs.
+        headers: &'a [(&'a [u8], &'a [u8])],
+        /// No body follows.
+        end_of_stream: bool,
+    },
+    /// The next bytes of the request body.
+    RequestBody {
+        /// May be empty.
+        chunk: &'a [u8],
+        /// These are the last.
+        end_of_stream: bool,
+    },
+    /// The request waited for its body for too long: the host does not deliver bodies of held requests.
+    BodyOverdue,
+    /// Response headers.
+    ResponseHeaders {
+        /// HTTP status.
+        status: u16,
+        /// Is the body an event stream?
+        event_stream: bool,
+        /// `ip:port` of who answered; `None` when nobody did and the host made the answer.
+        served_by: Option<&'a str>,
+    },
+    /// The next bytes of the response body.
+    ResponseBody {
+        /// May be empty.
+        chunk: &'a [u8],
+        /// These are the last.
+        end_of_stream: bool,
+    },
+    /// The stream is over, whatever the reason. Everything is given back; again is harmless.
+    Ended,
+}
+
+/// What the shell is to do, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Take a header out of the request.
+    RemoveHeader(&'static str),
+    /// Keep the request until its body is complete.
+    Hold,
+    /// Send the request to `destination` (`ip:port[,ip:port...]`) of `pool`, and let it go on.
+    Steer {
+        /// Best first.
+        destination: String,
+        /// Whose endpoints these are.
+        pool: String,
+    },
+    /// Answer instead of an engine.
+    Reply(ErrorReply),
+    /// Add a header to the response.
+    AddResponseHeader(String, String),
+    /// Count something.
+    Count(Event),
+}
+
+/// What is worth a statistic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A request was steered.
+    Routed {
+        /// From this pool.
+        pool: String,
+        /// To this endpoint first (`ip:port`).
+        endpoint: String,
+    },
+    /// A request was answered here.
+    Rejected {
+        /// With this status.
+        status: u16,
+    },
+    /// The first token of a streamed response arrived, milliseconds after routing.
+    FirstToken {
+        /// In this pool.
+        pool: String,
+        /// After so long.
+        milliseconds: u64,
+    },
+    /// A response is complete.
+    Completed {
+        /// In this pool.
+        pool: String,
+        /// Time per output token, microseconds; `None` when fewer than two tokens were seen.
+        tpot_microseconds: Option<u64>,
+        /// Prompt tokens, from usage.
+        prompt_tokens: u64,
+        /// Of these from the prefix cache, from usage.
+        cached_tokens: u64,
+        /// |predicted - actual| cached tokens, when usage told.
+        prediction_error: Option<u64>,
+    },
+    /// Another endpoint than the first choice answered.
+    FellBack {
+        /// In this pool.
+        pool: String,
+    },
+}
+
+/// The settings of one filter instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The pool that this filter routes to; `None`: by model.
+    pub pool: Option<String>,
+    /// Larger bodies are refused even before a pool is known; `None`: the pool's own limit only.
+    pub max_body_bytes: Option<u64>,
+}
+
+/// One request.
+#[derive(Debug, Default)]
+pub struct Lifecycle {
+    phase: Phase,
+}
+
+#[derive(Debug, Default)]
+enum Phase {
+    #[default]
+    Idle,
+    Reading(Box<Reading>),
+    Sent(Box<Sent>),
+    Answering(Box<Answering>),
+    Over,
+}
+
+/// What the headers said.
+#[derive(Debug)]
+struct Ask {
+    dialect: Dialect,
+    explain: bool,
+    session: Option<EndpointId>,
+    slo_ttft: Option<f64>,
+    slo_tpot: Option<f64>,
+    /// Seeds the tie draw.
+    seed: u64,
+}
+
+#[derive(Debug)]
+struct Reading {
+    ask: Ask,
+    kind: ApiKind,
+    scanner: BodyScanner,
+    bytes: u64,
+    limit: Option<u64>,
+}
+
+/// Steered, not answered yet.
+#[derive(Debug)]
+struct Sent {
+    pool: String,
+    routed: Routed,
+    at: Timestamp,
+    prompt_bytes: u64,
+    explanation: Option<String>,
+    /// Responses of inference requests are watched; others only counted.
+    watched: bool,
+}
+
+#[derive(Debug)]
+struct Answering {
+    sent: Sent,
+    /// Who answers.
+    by: EndpointId,
+    status: u16,
+    scanner: Option<ResponseScanner>,
+    event_stream: bool,
+    first_token: Option<Timestamp>,
+    last_token: Timestamp,
+}
+
+impl Lifecycle {
+    /// One step.
+    pub fn on(&mut self, input: Input<'_>, brain: &mut Brain, plan: &Plan, now: Timestamp) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let phase = core::mem::take(&mut self.phase);
+        self.phase = match (phase, input) {
+            (Phase::Idle, Input::RequestHeaders { headers, end_of_stream }) => {
+                request::begin(headers, end_of_stream, &mut Step { brain, plan, now, effects: &mut effects })
+            }
+            (Phase::Reading(reading), Input::RequestBody { chunk, end_of_stream }) => {
+                request::read(reading, chunk, end_of_stream, &mut Step { brain, plan, now, effects: &mut effects })
+            }
+            (Phase::Reading(reading), Input::BodyOverdue) => {
+                request::give_up_on_body(*reading, &mut Step { brain, plan, now, effects: &mut effects })
+            }
+            (Phase::Sent(sent), Input::ResponseHeaders { status, event_stream, served_by }) => {
+                let answer = response::Head { status, event_stream, served_by };
+                response::begin(*sent, answer, &mut Step { brain, plan, now, effects: &mut effects })
+            }
+            (Phase::Answering(mut answering), Input::ResponseBody { chunk, end_of_stream }) => {
+                let mut step = Step { brain, plan, now, effects: &mut effects };
+                response::read(&mut answering, chunk, end_of_stream, &mut step);
+                if end_of_stream {
+                    response::complete(*answering, &mut step);
+                    Phase::Over
+                } else {
+                    Phase::Answering(answering)
+                }
+            }
+            (phase, Input::Ended) => {
+                response::end(phase, &mut Step { brain, plan, now, effects: &mut effects });
+                Phase::Over
+            }
+            // A callback that does not fit the phase (a body after a refusal, trailers' echo) changes nothing.
+            (phase, _) => phase,
+        };
+        effects
+    }
+}
+
+/// What every step works with.
+struct Step<'a> {
+    brain: &'a mut Brain,
+    plan: &'a Plan,
+    now: Timestamp,
+    effects: &'a mut Vec<Effect>,
+}
+
+impl Step<'_> {
+    fn reply(&mut self, dialect: Dialect, reject: &crate::api::Reject) -> Phase {
+        let reply = crate::api::reply(dialect, reject);
+        self.effects.push(Effect::Count(Event::Rejected { status: reply.status }));
+        self.effects.push(Effect::Reply(reply));
+        Phase::Over
+    }
+}
+
+#[cfg(test)]
+mod tests;

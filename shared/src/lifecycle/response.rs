@@ -1,0 +1,166 @@
+//! From response headers to the end: who answered, when the first token came, what usage says; and whatever happens,
+//! the booking goes back.
+
+use super::{Answering, Effect, Event, Phase, Sent, Step};
+use crate::api::ResponseScanner;
+use crate::brain::Observation;
+use crate::clock::Timestamp;
+use crate::headers;
+use crate::identity::EndpointId;
+use crate::wire;
+
+pub(super) struct Head<'a> {
+    pub(super) status: u16,
+    pub(super) event_stream: bool,
+    pub(super) served_by: Option<&'a str>,
+}
+
+pub(super) fn begin(mut sent: Sent, head: Head<'_>, step: &mut Step<'_>) -> Phase {
+    let by = head.served_by.map(EndpointId::of);
+    settle_choice(&sent, by, head.status, step);
+    if let Some(explanation) = sent.explanation.take() {
+        step.effects.push(Effect::AddResponseHeader(headers::DECISION.to_owned(), explanation));
+    }
+    let by = by.or_else(|| sent.routed.choices.first().copied()).unwrap_or(EndpointId(0));
+    let session = step.brain.pool(&sent.pool).and_then(|pool| pool.settings.session_header.clone());
+    if let Some(name) = session.filter(|_| head.status < 300) {
+        step.effects.push(Effect::AddResponseHeader(name, format!("{:016x}", by.0)));
+    }
+    let scanner = (sent.watched && head.status == 200).then(|| ResponseScanner::new(head.event_stream));
+    Phase::Answering(Box::new(Answering {
+        by,
+        status: head.status,
+        scanner,
+        event_stream: head.event_stream,
+        first_token: None,
+        last_token: step.now,
+        sent,
+    }))
+}
+
+/// Who was passed over refused; who answered is the one that has the work.
+fn settle_choice(sent: &Sent, by: Option<EndpointId>, status: u16, step: &mut Step<'_>) {
+    let at = by.and_then(|by| sent.routed.choices.iter().position(|&choice| choice == by));
+    let passed_over = match (by, at) {
+        (Some(_), Some(at)) => sent.routed.choices.get(..at),
+        // An answer from elsewhere: the host fell back past the whole list. 503 from nobody: all of them refused.
+        (Some(_), None) => Some(sent.routed.choices.as_slice()),
+        (None, _) => (status == 503).then_some(sent.routed.choices.as_slice()),
+    };
+    let passed_over = passed_over.unwrap_or_default();
+    for &id in passed_over {
+        step.brain.ledger.refused(id, step.now);
+        step.brain.outbox.observe(&sent.pool, Observation::Refusal(id));
+    }
+    let Some(by) = by else { return };
+    step.brain.ledger.answered(by);
+    if !passed_over.is_empty() {
+        step.brain.ledger.move_to(&sent.routed.ticket, by);
+        step.effects.push(Effect::Count(Event::FellBack { pool: sent.pool.clone() }));
+    }
+}
+
+pub(super) fn read(answering: &mut Answering, chunk: &[u8], end_of_stream: bool, step: &mut Step<'_>) {
+    let Some(scanner) = &mut answering.scanner else { return };
+    let mut events = scanner.push(chunk).events;
+    if end_of_stream {
+        events += scanner.finish().events;
+    }
+    if events == 0 || !answering.event_stream {
+        return;
+    }
+    answering.last_token = step.now;
+    if answering.first_token.is_some() {
+        return;
+    }
+    answering.first_token = Some(step.now);
+    let sent = &answering.sent;
+    step.brain.ledger.first_token(&sent.routed.ticket);
+    let ttft = step.now.since(sent.at);
+    let milliseconds = u64::try_from(ttft.as_millis()).unwrap_or(u64::MAX);
+    step.effects.push(Effect::Count(Event::FirstToken { pool: sent.pool.clone(), milliseconds }));
+    // After a fallback the time includes somebody else's failure: it says nothing of this endpoint's speed.
+    if sent.routed.choices.first() == Some(&answering.by) {
+        let seen = wire::FirstToken {
+            endpoint: answering.by.0,
+            ttft_seconds: ttft.as_secs_f64(),
+            tokens_ahead: sent.routed.tokens_ahead,
+        };
+        step.brain.outbox.observe(&sent.pool, Observation::FirstToken(seen));
+    }
+}
+
+/// The response ended as it should.
+pub(super) fn complete(answering: Answering, step: &mut Step<'_>) {
+    finish(answering, Ending::Whole, step);
+}
+
+/// The stream is over in whatever phase it was.
+pub(super) fn end(phase: Phase, step: &mut Step<'_>) {
+    match phase {
+        Phase::Reading(reading) => super::request::shelve(reading.scanner, step.brain),
+        Phase::Sent(sent) => step.brain.ledger.release(sent.routed.ticket),
+        Phase::Answering(answering) => finish(*answering, Ending::Cut, step),
+        Phase::Idle | Phase::Over => {}
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Whole,
+    Cut,
+}
+
+fn finish(answering: Answering, ending: Ending, step: &mut Step<'_>) {
+    let context = context_tokens(&answering, step);
+    let usage = answering.scanner.as_ref().and_then(ResponseScanner::usage).unwrap_or_default();
+    let events = answering.scanner.as_ref().map_or(0, ResponseScanner::events_total);
+    let output = usage.output_tokens.map_or(events, u64::from);
+    let tpot = answering.first_token.and_then(|first| tpot_seconds(first, answering.last_token, output));
+    let Sent { pool, routed, prompt_bytes, watched, .. } = answering.sent;
+    step.brain.ledger.release(routed.ticket);
+    if !watched {
+        return;
+    }
+    let seen = wire::Completion {
+        endpoint: answering.by.0,
+        status: if ending == Ending::Cut { 0 } else { u32::from(answering.status) },
+        tpot_seconds: tpot.unwrap_or(0.0),
+        context_tokens: context,
+        output_tokens: if answering.event_stream || usage.output_tokens.is_some() { to_u32(output) } else { 0 },
+        prompt_bytes,
+        prompt_tokens: usage.prompt_tokens.unwrap_or(0),
+        cached_tokens: usage.cached_tokens.unwrap_or(0),
+        has_cached_tokens: usage.cached_tokens.is_some(),
+        predicted_cached_tokens: routed.predicted_cached,
+    };
+    step.brain.outbox.observe(&pool, Observation::Completion(seen));
+    step.effects.push(Effect::Count(Event::Completed {
+        pool,
+        tpot_microseconds: tpot.map(|seconds| to_micros(seconds)),
+        prompt_tokens: u64::from(usage.prompt_tokens.unwrap_or(0)),
+        cached_tokens: u64::from(usage.cached_tokens.unwrap_or(0)),
+        prediction_error: usage.cached_tokens.map(|actual| u64::from(actual.abs_diff(routed.predicted_cached))),
+    }));
+}
+
+/// C on the endpoint at this moment, this process's share: what the TPOT fit regresses on.
+fn context_tokens(answering: &Answering, step: &mut Step<'_>) -> u64 {
+    let number = step.brain.ledger.number(answering.by);
+    step.brain.ledger.in_process(number).context_tokens
+}
+
+/// Mean time between output tokens; needs two.
+fn tpot_seconds(first: Timestamp, last: Timestamp, output: u64) -> Option<f64> {
+    let gaps = to_u32(output.checked_sub(1).filter(|&gaps| gaps > 0)?);
+    Some(last.since(first).as_secs_f64() / f64::from(gaps))
+}
+
+fn to_u32(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
+fn to_micros(seconds: f64) -> u64 {
+    (seconds * 1e6) as u64
+}

@@ -1,0 +1,240 @@
+use proptest::collection::vec;
+use proptest::prelude::{any, proptest};
+
+use super::*;
+use crate::headers;
+use crate::table::live::Work;
+use crate::testing::{CHAT, Driven, at, brain, chat_body, pool, post};
+
+const STREAM_HEAD: &str = "10.0.0.1:1";
+
+fn two_pods() -> Brain {
+    brain(vec![pool("p", &[1, 2], &["m"])])
+}
+
+fn response<'a>(status: u16, served_by: Option<&'a str>) -> Input<'a> {
+    Input::ResponseHeaders { status, event_stream: true, served_by }
+}
+
+fn chunk(text: &str) -> Input<'_> {
+    Input::ResponseBody { chunk: text.as_bytes(), end_of_stream: false }
+}
+
+const TOKEN: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
+const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":50,\"completion_tokens\":3,\
+                     \"prompt_tokens_details\":{\"cached_tokens\":32}}}\n\ndata: [DONE]\n\n";
+
+fn work(brain: &Brain) -> Work {
+    brain.ledger.busy().fold(Work::default(), |sum, (_, work)| sum.plus(work))
+}
+
+#[test]
+fn a_streamed_chat_is_booked_measured_and_given_back() {
+    let mut brain = two_pods();
+    let mut chat = post(&mut brain, CHAT, &[], chat_body("m", "hello world").as_bytes(), at(100));
+    let to = chat.destination()[0].to_owned();
+    assert_eq!((work(&brain).waiting, work(&brain).decoding), (1, 0));
+
+    chat.on(response(200, Some(&to)), &mut brain, at(110));
+    chat.on(chunk(TOKEN), &mut brain, at(150));
+    assert_eq!((work(&brain).waiting, work(&brain).decoding), (0, 1));
+    chat.on(chunk(TOKEN), &mut brain, at(160));
+    chat.on(chunk(TOKEN), &mut brain, at(170));
+    let end = chat.on(Input::ResponseBody { chunk: USAGE.as_bytes(), end_of_stream: true }, &mut brain, at(171));
+    assert!(work(&brain).is_idle());
+    let Some(Effect::Count(Event::Completed { tpot_microseconds, cached_tokens, prediction_error, .. })) = end.first()
+    else {
+        panic!("{end:?}")
+    };
+    assert_eq!((*tpot_microseconds, *cached_tokens, *prediction_error), (Some(10_000), 32, Some(32)));
+
+    let report = brain.report(1);
+    let row = &report.pools[0];
+    assert!(row.bookings.is_empty());
+    assert_eq!(row.routes.len(), 1);
+    assert!((row.first_tokens[0].ttft_seconds - 0.05).abs() < 1e-9);
+    assert_eq!((row.completions[0].prompt_tokens, row.completions[0].status), (50, 200));
+    assert!((row.completions[0].tpot_seconds - 0.01).abs() < 1e-9);
+}
+
+#[test]
+fn the_same_prompt_goes_to_the_same_pod_before_any_table_says_so() {
+    let mut brain = brain(vec![pool("p", &[1, 2, 3, 4, 5, 6, 7, 8], &["m"])]);
+    let long = "prefix ".repeat(400);
+    let mut first = post(&mut brain, CHAT, &[("x-request-id", "a")], chat_body("m", &long).as_bytes(), at(0));
+    let to = first.destination()[0].to_owned();
+    first.on(Input::Ended, &mut brain, at(1));
+    for (id, ms) in [("b", 100), ("c", 900), ("d", 1800)] {
+        let mut again = post(&mut brain, CHAT, &[("x-request-id", id)], chat_body("m", &long).as_bytes(), at(ms));
+        assert_eq!(again.destination()[0], to);
+        again.on(Input::Ended, &mut brain, at(ms + 1));
+    }
+}
+
+#[test]
+fn who_was_passed_over_is_ejected_and_the_booking_follows() {
+    let mut brain = two_pods();
+    let mut chat = post(&mut brain, CHAT, &[], chat_body("m", "hello").as_bytes(), at(0));
+    let (first, second) = (chat.destination()[0].to_owned(), chat.destination()[1].to_owned());
+    let effects = chat.on(response(200, Some(&second)), &mut brain, at(10));
+    assert!(effects.contains(&Effect::Count(Event::FellBack { pool: "p".to_owned() })));
+    let busy: Vec<_> = brain.ledger.busy().map(|(id, _)| id).collect();
+    assert_eq!(busy, [EndpointId::of(&second)]);
+    for id in 0..20 {
+        let id = id.to_string();
+        let next = post(&mut brain, CHAT, &[("x-request-id", &id)], chat_body("m", "hello").as_bytes(), at(20));
+        assert_eq!(next.destination(), [second.as_str()], "{first} is ejected");
+    }
+    let report = brain.report(1);
+    assert_eq!(report.pools[0].failures[0].endpoint, EndpointId::of(&first).0);
+    chat.on(chunk(TOKEN), &mut brain, at(30));
+    assert!(brain.report(2).pools[0].first_tokens.is_empty(), "a first token after a fallback teaches nothing");
+}
+
+#[test]
+fn steering_headers_of_clients_are_stripped_on_every_path() {
+    for path in [CHAT, "/v1/models", "/anything"] {
+        for name in headers::NEVER_FROM_CLIENTS {
+            let driven = post(&mut two_pods(), path, &[(name, "6.6.6.6:1")], chat_body("m", "x").as_bytes(), at(0));
+            assert!(driven.effects.contains(&Effect::RemoveHeader(name)), "{path} {name}");
+            assert!(driven.destination().iter().all(|to| to.starts_with("10.0.0.1:")));
+        }
+    }
+}
+
+#[test]
+fn refusals_come_in_the_callers_dialect() {
+    let body = chat_body("other", "x");
+    let (status, text) = post(&mut two_pods(), CHAT, &[], body.as_bytes(), at(0)).reply();
+    assert_eq!(status, 404);
+    assert!(text.contains(r#""code":"model_not_found""#) && text.contains("other"), "{text}");
+    let (status, text) = post(&mut two_pods(), "/v1/messages", &[], body.as_bytes(), at(0)).reply();
+    assert_eq!(status, 404);
+    assert!(text.starts_with(r#"{"type":"error""#), "{text}");
+    let (status, text) = post(&mut two_pods(), CHAT, &[], b"{\"model\": 5}", at(0)).reply();
+    assert_eq!(status, 400);
+    assert!(text.contains("model"), "{text}");
+    let (status, text) = post(&mut two_pods(), CHAT, &[], &vec![b' '; 10_001], at(0)).reply();
+    assert_eq!(status, 413);
+    assert!(text.contains("10000"), "{text}");
+    let (status, _) = post(&mut two_pods(), CHAT, &[("content-length", "10001")], b"{", at(0)).reply();
+    assert_eq!(status, 413);
+    let (status, _) = post(&mut Brain::default(), CHAT, &[], body.as_bytes(), at(0)).reply();
+    assert_eq!(status, 503);
+    let (status, _) = post(&mut brain(vec![pool("p", &[], &["m"])]), CHAT, &[], chat_body("m", "").as_bytes(), at(0)).reply();
+    assert_eq!(status, 503);
+}
+
+#[test]
+fn a_request_without_a_body_to_read_goes_to_the_idlest_pod() {
+    let mut brain = two_pods();
+    let busy = post(&mut brain, CHAT, &[], chat_body("m", "x").as_bytes(), at(0));
+    let other = post(&mut brain, "/v1/models", &[], b"", at(0));
+    assert_ne!(busy.destination()[0], other.destination()[0]);
+}
+
+#[test]
+fn several_pools_are_told_apart_by_model() {
+    let mut brain = brain(vec![pool("a", &[1], &["m"]), pool("b", &[2], &["n"])]);
+    for (model, to) in [("m", "10.0.0.1:1"), ("n", "10.0.0.1:2")] {
+        assert_eq!(post(&mut brain, CHAT, &[], chat_body(model, "x").as_bytes(), at(0)).destination(), [to]);
+    }
+    assert_eq!(post(&mut brain, CHAT, &[], chat_body("o", "x").as_bytes(), at(0)).reply().0, 404);
+}
+
+#[test]
+fn the_explanation_names_the_winner_and_its_terms_when_asked_for() {
+    let mut brain = two_pods();
+    let mut asked = post(&mut brain, CHAT, &[("x-kvasir-explain", "1")], chat_body("m", "x").as_bytes(), at(0));
+    let to = asked.destination()[0].to_owned();
+    let effects = asked.on(response(200, Some(&to)), &mut brain, at(1));
+    let explained = effects.iter().find_map(|effect| match effect {
+        Effect::AddResponseHeader(name, value) if name == headers::DECISION => Some(value.clone()),
+        _ => None,
+    });
+    let json: serde_json::Value = serde_json::from_str(&explained.unwrap()).unwrap();
+    assert_eq!(json["candidates"][0]["endpoint"], to);
+    let term = |name: &str| json["candidates"][0][name].as_f64().unwrap();
+    let sum = ["own_ttft_ms", "queue_harm_ms", "stall_ms", "decode_harm_ms", "preemption_risk_ms"].map(term);
+    assert!((sum.iter().sum::<f64>() - term("cost_ms")).abs() < 0.01);
+    let mut silent = post(&mut brain, CHAT, &[], chat_body("m", "x").as_bytes(), at(2));
+    let effects = silent.on(response(200, Some(&to)), &mut brain, at(3));
+    assert!(!effects.iter().any(|e| matches!(e, Effect::AddResponseHeader(name, _) if name == headers::DECISION)));
+}
+
+#[test]
+fn a_session_token_brings_the_next_request_back() {
+    let mut brain = brain(vec![pool("p", &[1, 2, 3, 4, 5, 6], &["m"])]);
+    let mut first = post(&mut brain, CHAT, &[], chat_body("m", "x").as_bytes(), at(0));
+    let to = first.destination()[0].to_owned();
+    let effects = first.on(response(200, Some(&to)), &mut brain, at(1));
+    let token = effects.iter().find_map(|effect| match effect {
+        Effect::AddResponseHeader(name, value) if name == "x-session-token" => Some(value.clone()),
+        _ => None,
+    });
+    let token = token.unwrap();
+    for id in 0..10 {
+        let id = id.to_string();
+        let extra = [("x-session-token", token.as_str()), ("x-request-id", id.as_str())];
+        let next = post(&mut brain, CHAT, &extra, chat_body("m", "something else").as_bytes(), at(2));
+        assert_eq!(next.destination()[0], to);
+    }
+    let hostile = [("x-session-token", "6.6.6.6:80")];
+    post(&mut brain, CHAT, &hostile, chat_body("m", "x").as_bytes(), at(3)).destination();
+}
+
+#[test]
+fn a_held_request_whose_body_never_comes_is_steered_by_load() {
+    let mut brain = two_pods();
+    let mut lifecycle = Lifecycle::default();
+    let headers: [(&[u8], &[u8]); 2] = [(b":method", b"POST"), (b":path", CHAT.as_bytes())];
+    let begin = Input::RequestHeaders { headers: &headers, end_of_stream: false };
+    assert_eq!(lifecycle.on(begin, &mut brain, &Plan::default(), at(0)), [Effect::Hold]);
+    let effects = lifecycle.on(Input::BodyOverdue, &mut brain, &Plan::default(), at(1000));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Steer { .. })));
+    lifecycle.on(Input::Ended, &mut brain, &Plan::default(), at(1001));
+    assert!(work(&brain).is_idle());
+}
+
+#[test]
+fn a_whole_body_response_yields_its_usage() {
+    let mut brain = two_pods();
+    let body = r#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#;
+    let mut chat = post(&mut brain, CHAT, &[], body.as_bytes(), at(0));
+    chat.on(Input::ResponseHeaders { status: 200, event_stream: false, served_by: Some(STREAM_HEAD) }, &mut brain, at(5));
+    let answer = br#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":4}}"#;
+    chat.on(Input::ResponseBody { chunk: answer, end_of_stream: true }, &mut brain, at(9));
+    let report = brain.report(1);
+    let seen = &report.pools[0].completions[0];
+    assert_eq!((seen.prompt_tokens, seen.output_tokens, seen.has_cached_tokens), (9, 4, false));
+    assert!(report.pools[0].first_tokens.is_empty());
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_callbacks_and_bytes_every_booking_comes_back(
+        steps in vec((0u8..6, vec(any::<u8>(), 0..80), any::<bool>()), 0..12), status in 0u16..600
+    ) {
+        let mut brain = two_pods();
+        let mut driven = Driven { lifecycle: Lifecycle::default(), effects: vec![] };
+        for (ms, (kind, bytes, flag)) in (0..).zip(&steps) {
+            let headers: [(&[u8], &[u8]); 3] =
+                [(b":method", b"POST"), (b":path", if *flag { CHAT.as_bytes() } else { bytes }), (b"x-request-id", bytes)];
+            let body = chat_body("m", "x");
+            let served = String::from_utf8_lossy(bytes).into_owned();
+            let input = match kind {
+                0 => Input::RequestHeaders { headers: &headers, end_of_stream: false },
+                1 => Input::RequestBody { chunk: if *flag { body.as_bytes() } else { bytes }, end_of_stream: *flag },
+                2 => Input::ResponseHeaders { status, event_stream: *flag, served_by: (*flag).then_some(&served) },
+                3 => Input::ResponseBody { chunk: bytes, end_of_stream: *flag },
+                4 => Input::BodyOverdue,
+                _ => chunk(TOKEN),
+            };
+            driven.on(input, &mut brain, at(ms));
+        }
+        driven.on(Input::Ended, &mut brain, at(99));
+        driven.on(Input::Ended, &mut brain, at(99));
+        assert!(work(&brain).is_idle());
+        assert_eq!(brain.ledger.in_flight(), 0);
+    }
+}

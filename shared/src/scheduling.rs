@@ -1,0 +1,136 @@
+//! One pass: candidates -> filters -> cost -> picker, with everything that was weighed kept for the explanation.
+
+pub mod candidate;
+pub mod cost;
+pub mod explanation;
+pub mod picker;
+
+use crate::draw::Draw;
+use crate::identity::{EndpointId, Slot};
+use crate::table::Pool;
+use crate::table::live::{LivePool, Work};
+use candidate::{Candidate, Dropped, drop_reason};
+use cost::{Demand, Supply};
+
+/// What the pass must know of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// Index of its model among the pool's; `None` when the pool serves any name.
+    pub model: Option<u32>,
+    /// Size and service levels.
+    pub demand: Demand,
+    /// The endpoint of its session.
+    pub session: Option<EndpointId>,
+    /// Seeds the tie draw.
+    pub seed: u64,
+}
+
+/// What this gateway knows of an endpoint beyond the table: `index by slot`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Local {
+    /// Work in flight, everybody's, as of now.
+    pub work: Work,
+    /// Prompt tokens held on the device.
+    pub matched_tokens: f64,
+    /// Further prompt tokens in a colder tier.
+    pub reload_tokens: f64,
+    /// It refused requests moments ago.
+    pub ejected: bool,
+}
+
+/// The outcome of a pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// Indices into `candidates`, best first; never empty.
+    pub chosen: Vec<usize>,
+    /// Every endpoint that was weighed.
+    pub candidates: Vec<Candidate>,
+    /// Every endpoint that was not, and why.
+    pub dropped: Vec<(Slot, Dropped)>,
+    /// Costs within this of the least were drawn from, seconds.
+    pub band: f64,
+    /// True when only last-resort endpoints were left.
+    pub last_resort: bool,
+    /// True when the session decided.
+    pub by_session: bool,
+}
+
+impl Decision {
+    /// The chosen candidates, best first.
+    pub fn choices(&self) -> impl Iterator<Item = &Candidate> {
+        self.chosen.iter().filter_map(|&index| self.candidates.get(index))
+    }
+}
+
+/// Nobody may serve the request; why, for each endpoint of the pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoCandidate {
+    /// Empty: the pool has no endpoints.
+    pub dropped: Vec<(Slot, Dropped)>,
+}
+
+/// Chooses. `local` is indexed by slot; `blind_seconds` is the mean age of what is known of other gateways' bookings.
+///
+/// # Errors
+/// `NoCandidate` when every endpoint is filtered out for good.
+pub fn schedule(
+    pool: &Pool,
+    live: &LivePool,
+    local: &[Local],
+    request: &Request,
+    blind_seconds: f64,
+) -> Result<Decision, NoCandidate> {
+    let mut candidates = Vec::with_capacity(pool.endpoints.len());
+    let mut dropped = Vec::new();
+    let mut add = |slot: Slot, id: EndpointId, known: &Local| candidates.push(weigh(live, slot, id, known, &request.demand));
+    for (slot, endpoint) in pool.endpoints() {
+        let known = local.get(slot.index()).copied().unwrap_or_default();
+        match drop_reason(endpoint, request.model, known.ejected) {
+            None => add(slot, endpoint.id, &known),
+            Some(reason) => dropped.push((slot, reason)),
+        }
+    }
+    let last_resort = candidates.is_empty();
+    if last_resort {
+        let mut add =
+            |slot: Slot, id: EndpointId, known: &Local| candidates.push(weigh(live, slot, id, known, &request.demand));
+        for (slot, endpoint) in pool.endpoints() {
+            if dropped.iter().any(|&(at, reason)| at == slot && reason.is_last_resort()) {
+                add(slot, endpoint.id, &local.get(slot.index()).copied().unwrap_or_default());
+            }
+        }
+    }
+    let Some(best) = candidates.iter().min_by(|a, b| a.cost.total_cmp(&b.cost)) else {
+        return Err(NoCandidate { dropped });
+    };
+    let band = cost::herd_band(live.arrivals_per_second, blind_seconds, best.uncached_tokens, &live.rates);
+    let preferred = request.session.and_then(|id| candidates.iter().position(|candidate| candidate.id == id));
+    let choices = usize::try_from(pool.settings.choices).unwrap_or(1);
+    let chosen = picker::pick(&candidates, band, choices, preferred, &mut Draw::from_seed(request.seed));
+    Ok(Decision { chosen, candidates, dropped, band, last_resort, by_session: preferred.is_some() })
+}
+
+fn weigh(live: &LivePool, slot: Slot, id: EndpointId, known: &Local, demand: &Demand) -> Candidate {
+    let row = live.endpoint(slot);
+    let capacity = row.scrape.and_then(|scrape| scrape.kv_capacity).map(to_f64);
+    // Tokens that are booked and not yet computed are not in the engine's own figure.
+    let booked = capacity.map_or(0.0, |capacity| to_f64(known.work.queued_tokens) / capacity);
+    let supply = Supply {
+        matched_tokens: known.matched_tokens,
+        reload_tokens: known.reload_tokens,
+        work: known.work,
+        kv_used: (row.scrape.map_or(0.0, |scrape| scrape.kv_used) + booked).min(1.0),
+        kv_capacity: capacity,
+        slowness: row.slowness,
+    };
+    let terms = cost::terms(demand, &supply, &live.rates);
+    Candidate { slot, id, uncached_tokens: cost::uncached_tokens(demand, &supply), cost: terms.total(), terms, supply }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "token counts stay far below 2^53")]
+const fn to_f64(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! What a pass sees of an endpoint for this request, and why it was left out.
+
+use crate::identity::{EndpointId, Slot};
+use crate::table::{Endpoint, EndpointState};
+
+use super::cost::{Supply, Terms};
+
+/// One endpoint in a pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// Where it is in the table.
+    pub slot: Slot,
+    /// Which endpoint.
+    pub id: EndpointId,
+    /// The inputs of its cost.
+    pub supply: Supply,
+    /// Tokens it would have to compute.
+    pub uncached_tokens: f64,
+    /// The cost, by term.
+    pub terms: Terms,
+    /// The sum of the terms, seconds.
+    pub cost: f64,
+}
+
+/// Why an endpoint was no candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// It is leaving.
+    Draining,
+    /// Its health checks or scrapes fail.
+    Unhealthy,
+    /// It refused this gateway's requests moments ago.
+    Ejected,
+    /// It does not serve the model.
+    ModelNotServed,
+}
+
+impl Dropped {
+    /// The name in explanations and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Unhealthy => "unhealthy",
+            Self::Ejected => "ejected",
+            Self::ModelNotServed => "model_not_served",
+        }
+    }
+
+    /// Unhealthy and ejected endpoints are tried when there is nothing better: a wrong alarm must not refuse traffic.
+    #[must_use]
+    pub const fn is_last_resort(self) -> bool {
+        match self {
+            Self::Unhealthy | Self::Ejected => true,
+            Self::Draining | Self::ModelNotServed => false,
+        }
+    }
+}
+
+/// The filters, in order: why `endpoint` may not serve, `None` when it may.
+#[must_use]
+pub fn drop_reason(endpoint: &Endpoint, model: Option<u32>, ejected: bool) -> Option<Dropped> {
+    if model.is_some_and(|index| !endpoint.models.is_empty() && !endpoint.models.contains(&index)) {
+        return Some(Dropped::ModelNotServed);
+    }
+    match endpoint.state {
+        EndpointState::Draining => Some(Dropped::Draining),
+        EndpointState::Unhealthy => Some(Dropped::Unhealthy),
+        EndpointState::Ready => ejected.then_some(Dropped::Ejected),
+    }
+}

@@ -1,0 +1,147 @@
+//! A decision in words that people and tools read: compact JSON, every term in milliseconds, best first.
+
+use serde::Serialize;
+
+use super::{Decision, Request};
+use crate::table::Pool;
+
+/// Candidates that an explanation lists in full; a header has to stay small.
+const LISTED: usize = 8;
+
+/// Why the request went where it went.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explanation<'a> {
+    /// The pool that was chosen from.
+    pub pool: &'a str,
+    /// Table version the decision was made on.
+    pub table_version: u64,
+    /// Prompt tokens, estimated from bytes unless the prompt was token ids.
+    pub prompt_tokens: f64,
+    /// Costs within this of the best were equal, milliseconds.
+    pub band_ms: f64,
+    /// `cost`, `session`, or `last_resort`.
+    pub decided_by: &'static str,
+    /// Best first, at most eight.
+    pub candidates: Vec<ExplainedCandidate<'a>>,
+    /// Endpoints that were not weighed.
+    pub dropped: Vec<ExplainedDrop<'a>>,
+}
+
+/// One candidate; costs in milliseconds, rounded to the microsecond.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ExplainedCandidate<'a> {
+    /// `ip:port`.
+    pub endpoint: &'a str,
+    /// Position in the steering header, from 1; absent when it is not in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub choice: Option<usize>,
+    /// The sum.
+    pub cost_ms: f64,
+    /// Time to this request's first token.
+    pub own_ttft_ms: f64,
+    /// Harm to those behind it.
+    pub queue_harm_ms: f64,
+    /// Stall of running decodes.
+    pub stall_ms: f64,
+    /// Longer steps.
+    pub decode_harm_ms: f64,
+    /// Preemption risk.
+    pub preemption_risk_ms: f64,
+    /// Prompt tokens on the device.
+    pub matched_tokens: f64,
+    /// Prompt tokens in a colder tier.
+    pub reload_tokens: f64,
+    /// Prompt tokens to compute.
+    pub uncached_tokens: f64,
+    /// Requests before their first token.
+    pub waiting: u32,
+    /// Requests that decode.
+    pub decoding: u32,
+    /// Uncached tokens ahead.
+    pub queued_tokens: u64,
+    /// Context tokens in flight.
+    pub context_tokens: u64,
+    /// Fraction of the KV cache in use, bookings included.
+    pub kv_used: f64,
+    /// 1 is as fast as the fleet.
+    pub slowness: f64,
+}
+
+/// One endpoint that was left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExplainedDrop<'a> {
+    /// `ip:port`.
+    pub endpoint: &'a str,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// Explains `decision`, taken for `request` from `pool` (called `name`) at `table_version`.
+#[must_use]
+pub fn explain<'a>(
+    name: &'a str,
+    pool: &'a Pool,
+    table_version: u64,
+    request: &Request,
+    decision: &Decision,
+) -> Explanation<'a> {
+    let address = |slot: crate::identity::Slot| {
+        pool.endpoints.get(slot.index()).and_then(Option::as_ref).map_or("", |endpoint| endpoint.address.as_str())
+    };
+    let mut order: Vec<usize> = (0..decision.candidates.len()).collect();
+    let rank = |index: usize| decision.chosen.iter().position(|&chosen| chosen == index);
+    let cost = |index: usize| decision.candidates.get(index).map_or(f64::INFINITY, |candidate| candidate.cost);
+    order.sort_by(|&a, &b| {
+        let ranks = rank(a).unwrap_or(usize::MAX).cmp(&rank(b).unwrap_or(usize::MAX));
+        ranks.then(cost(a).total_cmp(&cost(b)))
+    });
+    let candidates = order.iter().take(LISTED).filter_map(|&index| {
+        let candidate = decision.candidates.get(index)?;
+        let (supply, terms) = (&candidate.supply, &candidate.terms);
+        Some(ExplainedCandidate {
+            endpoint: address(candidate.slot),
+            choice: rank(index).map(|rank| rank + 1),
+            cost_ms: to_ms(candidate.cost),
+            own_ttft_ms: to_ms(terms.own_ttft),
+            queue_harm_ms: to_ms(terms.queue_harm),
+            stall_ms: to_ms(terms.stall),
+            decode_harm_ms: to_ms(terms.decode_harm),
+            preemption_risk_ms: to_ms(terms.preemption_risk),
+            matched_tokens: rounded(supply.matched_tokens),
+            reload_tokens: rounded(supply.reload_tokens),
+            uncached_tokens: rounded(candidate.uncached_tokens),
+            waiting: supply.work.waiting,
+            decoding: supply.work.decoding,
+            queued_tokens: supply.work.queued_tokens,
+            context_tokens: supply.work.context_tokens,
+            kv_used: libm::round(supply.kv_used * 1e4) / 1e4,
+            slowness: supply.slowness,
+        })
+    });
+    Explanation {
+        pool: name,
+        table_version,
+        prompt_tokens: rounded(request.demand.prompt_tokens),
+        band_ms: to_ms(decision.band),
+        decided_by: match (decision.by_session, decision.last_resort) {
+            (true, _) => "session",
+            (false, true) => "last_resort",
+            (false, false) => "cost",
+        },
+        candidates: candidates.collect(),
+        dropped: decision
+            .dropped
+            .iter()
+            .take(LISTED)
+            .map(|&(slot, reason)| ExplainedDrop { endpoint: address(slot), reason: reason.name() })
+            .collect(),
+    }
+}
+
+fn to_ms(seconds: f64) -> f64 {
+    libm::round(seconds * 1e6) / 1e3
+}
+
+fn rounded(tokens: f64) -> f64 {
+    libm::round(tokens * 10.0) / 10.0
+}

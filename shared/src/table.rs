@@ -1,0 +1,139 @@
+//! What every decision reads: pools, their models and endpoints, and which prefix is where. It changes only by whole
+//! snapshots and by deltas n -> n+1 (`codec`, `sync`); a refused update leaves it as it was.
+
+pub mod codec;
+pub mod holders;
+pub mod live;
+pub mod residency;
+pub mod sync;
+
+use std::collections::BTreeMap;
+
+use crate::identity::{EndpointId, Slot};
+use residency::Residency;
+
+/// Where a table stands. Versions compare only within one epoch, which is one run of a control plane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableVersion {
+    /// Never 0 for a table that was received.
+    pub epoch: u64,
+    /// Grows by one with every delta.
+    pub version: u64,
+}
+
+/// All pools, by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RoutingTable {
+    /// Where this table stands.
+    pub version: TableVersion,
+    /// By name.
+    pub pools: BTreeMap<String, Pool>,
+}
+
+/// Endpoints that serve the same base model, and how to choose among them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pool {
+    /// How to choose.
+    pub settings: PoolSettings,
+    /// What may be asked for; empty: any name.
+    pub models: Vec<Model>,
+    /// Indexed by slot.
+    pub endpoints: Vec<Option<Endpoint>>,
+    /// Which prefix chunk is where.
+    pub residency: Residency,
+}
+
+/// Checked `wire::PoolSettings`; the units are there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolSettings {
+    /// Bytes in a prefix chunk, 16..=65536.
+    pub chunk_bytes: u32,
+    /// Service level for the time to first token, seconds, > 0.
+    pub slo_ttft: f64,
+    /// Service level for the time per output token, seconds, > 0.
+    pub slo_tpot: f64,
+    /// Endpoints in the steering header, 1..=8.
+    pub choices: u32,
+    /// May a request ask for an explanation?
+    pub explain: bool,
+    /// Larger bodies are refused.
+    pub max_body_bytes: u64,
+    /// Header that carries a session; `None`: no affinity.
+    pub session_header: Option<String>,
+    /// A load sample older than this is unknown, milliseconds.
+    pub stale_after_ms: u32,
+}
+
+impl Default for PoolSettings {
+    /// 128-byte chunks serve 16-token blocks; 2 s and 50 ms are the service levels of llm-d's published runs.
+    fn default() -> Self {
+        Self {
+            chunk_bytes: 128,
+            slo_ttft: 2.0,
+            slo_tpot: 0.05,
+            choices: 3,
+            explain: false,
+            max_body_bytes: 32 << 20,
+            session_header: None,
+            stale_after_ms: 2000,
+        }
+    }
+}
+
+/// A name that requests may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// As in the request's `model`.
+    pub name: String,
+    /// `Some(base)` when `name` is a LoRA adapter.
+    pub base: Option<String>,
+}
+
+/// One model server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    /// Hash of `address`.
+    pub id: EndpointId,
+    /// `ip:port`.
+    pub address: String,
+    /// May it get new requests?
+    pub state: EndpointState,
+    /// Indices into the pool's models; empty: all of them.
+    pub models: Vec<u32>,
+    /// Role, variant, zone and the like.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Whether an endpoint may get new requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointState {
+    /// Yes.
+    Ready,
+    /// No: it is leaving.
+    Draining,
+    /// No: its health checks or scrapes fail.
+    Unhealthy,
+}
+
+impl Pool {
+    /// The endpoints with their slots, in slot order.
+    pub fn endpoints(&self) -> impl Iterator<Item = (Slot, &Endpoint)> {
+        (0..).zip(&self.endpoints).filter_map(|(index, row)| Some((Slot::new(index)?, row.as_ref()?)))
+    }
+
+    /// The index of `name` among the models: `Some(None)` when the pool serves any name, `None` when it is unknown.
+    #[must_use]
+    pub fn model_index(&self, name: &str) -> Option<Option<u32>> {
+        if self.models.is_empty() {
+            return Some(None);
+        }
+        let at = self.models.iter().position(|model| model.name == name)?;
+        u32::try_from(at).ok().map(Some)
+    }
+
+    /// The model row at `index`.
+    #[must_use]
+    pub fn model(&self, index: Option<u32>) -> Option<&Model> {
+        self.models.get(usize::try_from(index?).ok()?)
+    }
+}

@@ -1,0 +1,252 @@
+//! Which chunk is held where: an open-addressing index in linear memory, about 20 ns a lookup.
+//!
+//! The sender keeps holder sets prefix-closed (who holds a chunk holds the chunks before it), so the longest match is
+//! found by bisecting the prompt's chain, in a handful of probes. Where a set is not, the match is merely less exact.
+
+use super::holders::{Holder, HolderSets, SetId, Tier};
+
+/// Prefix-chunk key -> holders and token count.
+#[derive(Clone, Debug, Default)]
+pub struct Residency {
+    entries: Vec<Entry>,
+    used: usize,
+    sets: HolderSets,
+}
+
+/// Key 0 marks an empty entry; no chunk has it (`prefix::chain`).
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    key: u64,
+    set: SetId,
+    tokens: u32,
+}
+
+const VACANT: Entry = Entry { key: 0, set: SetId::EMPTY, tokens: 0 };
+const SMALLEST: usize = 64;
+
+/// How far one endpoint's copy of a prompt reaches, in chunks and, where the index knows, in tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Chunks of the prompt held without a hole on the device.
+    pub device_chunks: u32,
+    /// Chunks held without a hole in any tier; at least `device_chunks`.
+    pub any_chunks: u32,
+    /// Tokens up to the end of `device_chunks`; `None` when the index was learned from routes.
+    pub device_tokens: Option<u32>,
+    /// Tokens up to the end of `any_chunks`.
+    pub any_tokens: Option<u32>,
+}
+
+impl Residency {
+    /// Chunks with at least one holder.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.used
+    }
+
+    /// No chunk is held anywhere.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
+    /// Bytes of linear memory that the index takes, without the interned sets.
+    #[must_use]
+    pub fn index_bytes(&self) -> usize {
+        self.entries.len() * size_of::<Entry>()
+    }
+
+    /// The holders of `key`, ascending; empty when nobody holds it.
+    #[must_use]
+    pub fn holders(&self, key: u64) -> &[Holder] {
+        self.find(key).map_or(&[], |entry| self.sets.holders(entry.set))
+    }
+
+    /// Every entry as (key, holders, tokens; 0 unknown), ordered by key.
+    #[must_use]
+    pub fn sorted(&self) -> Vec<(u64, &[Holder], u32)> {
+        let mut all: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|entry| entry.key != 0)
+            .map(|entry| (entry.key, self.sets.holders(entry.set), entry.tokens))
+            .collect();
+        all.sort_unstable_by_key(|&(key, ..)| key);
+        all
+    }
+
+    /// Sets the holders (ascending) of each key; `tokens` is parallel to `keys` or shorter (0: unknown).
+    /// No holders removes the keys. Key 0 is ignored.
+    pub fn set(&mut self, holders: &[Holder], keys: &[u64], tokens: &[u32]) {
+        if holders.is_empty() {
+            for &key in keys {
+                self.remove(key);
+            }
+            return;
+        }
+        let uses = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        // One extra use holds the set while the keys are written; unused uses are given back below.
+        let set = self.sets.acquire(holders, uses.saturating_add(1));
+        let mut tokens = tokens.iter();
+        for &key in keys {
+            let count = tokens.next().copied().unwrap_or(0);
+            if key == 0 || !self.put(Entry { key, set, tokens: count }) {
+                self.sets.release(set);
+            }
+        }
+        self.sets.release(set);
+    }
+
+    /// True when a new use of `entry.set` was taken; the old set of an existing key is released either way.
+    fn put(&mut self, entry: Entry) -> bool {
+        if (self.used + 1) * 8 > self.entries.len() * 5 {
+            self.grow();
+        }
+        let Some(at) = self.position(entry.key) else { return false };
+        let Some(place) = self.entries.get_mut(at) else { return false };
+        let old = core::mem::replace(place, entry);
+        if old.key == 0 {
+            self.used += 1;
+        } else {
+            self.sets.release(old.set);
+        }
+        true
+    }
+
+    fn remove(&mut self, key: u64) {
+        let Some(mut hole) = self.position(key) else { return };
+        match self.entries.get(hole) {
+            Some(entry) if key != 0 && entry.key == key => self.sets.release(entry.set),
+            _ => return,
+        }
+        self.used -= 1;
+        let mask = self.entries.len() - 1;
+        // Backward-shift deletion: close the hole with every later entry that may move up to it.
+        let mut at = hole;
+        loop {
+            at = (at + 1) & mask;
+            let Some(&entry) = self.entries.get(at) else { break };
+            if entry.key == 0 {
+                break;
+            }
+            let home = self.home(entry.key);
+            if (at.wrapping_sub(home) & mask) >= (at.wrapping_sub(hole) & mask) {
+                if let Some(place) = self.entries.get_mut(hole) {
+                    *place = entry;
+                }
+                hole = at;
+            }
+        }
+        if let Some(place) = self.entries.get_mut(hole) {
+            *place = VACANT;
+        }
+    }
+
+    fn grow(&mut self) {
+        let size = (self.entries.len() * 2).max(SMALLEST);
+        let old = core::mem::replace(&mut self.entries, vec![VACANT; size]);
+        for entry in old.into_iter().filter(|entry| entry.key != 0) {
+            if let Some(at) = self.position(entry.key)
+                && let Some(place) = self.entries.get_mut(at)
+            {
+                *place = entry;
+            }
+        }
+    }
+
+    /// Keys are hashes already: the low bits serve.
+    #[expect(clippy::cast_possible_truncation, reason = "masked: only the low bits are wanted")]
+    fn home(&self, key: u64) -> usize {
+        key as usize & (self.entries.len().wrapping_sub(1))
+    }
+
+    /// Where `key` is, or the vacant entry where it would go; `None` only when there are no entries at all.
+    fn position(&self, key: u64) -> Option<usize> {
+        let mask = self.entries.len().checked_sub(1)?;
+        let mut at = self.home(key);
+        loop {
+            let entry = self.entries.get(at)?;
+            if entry.key == key || entry.key == 0 {
+                return Some(at);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    fn find(&self, key: u64) -> Option<&Entry> {
+        self.entries.get(self.position(key)?).filter(|entry| entry.key == key && key != 0)
+    }
+
+    /// Raises `depths[slot]` for every endpoint that holds a prefix of `chain`. `depths` is indexed by slot; slots
+    /// beyond its end are ignored.
+    pub fn match_prefix(&self, chain: &[u64], depths: &mut [Depth]) {
+        let mut start = 0;
+        for run in self.runs(chain) {
+            for holder in self.sets.holders(run.set) {
+                let Some(depth) = depths.get_mut(holder.slot.index()) else { continue };
+                if depth.any_chunks == start {
+                    depth.any_chunks = run.end;
+                    depth.any_tokens = run.tokens;
+                }
+                if holder.tier == Tier::Gpu && depth.device_chunks == start {
+                    depth.device_chunks = run.end;
+                    depth.device_tokens = run.tokens;
+                }
+            }
+            start = run.end;
+        }
+    }
+
+    /// The held part of `chain` as stretches with one holder set each.
+    fn runs(&self, chain: &[u64]) -> Vec<Run> {
+        let mut runs = Vec::new();
+        let mut low = 0;
+        while let Some(first) = self.entry_at(chain, low) {
+            let (inside, last) = self.end_of_run(chain, low, *first);
+            let end = u32::try_from(inside + 1).unwrap_or(u32::MAX);
+            runs.push(Run { end, set: first.set, tokens: Some(last.tokens).filter(|&tokens| tokens > 0) });
+            low = inside + 1;
+        }
+        runs
+    }
+
+    /// The last index of the run that begins at `low`: doubling steps outwards, then bisection.
+    fn end_of_run(&self, chain: &[u64], low: usize, first: Entry) -> (usize, Entry) {
+        let same = |at: usize| self.entry_at(chain, at).filter(|entry| entry.set == first.set);
+        let (mut inside, mut last, mut step) = (low, first, 1);
+        let mut outside = loop {
+            match same(low + step) {
+                Some(entry) => (inside, last, step) = (low + step, *entry, step * 2),
+                None => break (low + step).min(chain.len()),
+            }
+        };
+        while inside + 1 < outside {
+            let middle = inside + (outside - inside) / 2;
+            match same(middle) {
+                Some(entry) => (inside, last) = (middle, *entry),
+                None => outside = middle,
+            }
+        }
+        (inside, last)
+    }
+
+    fn entry_at(&self, chain: &[u64], at: usize) -> Option<&Entry> {
+        self.find(*chain.get(at)?)
+    }
+}
+
+impl PartialEq for Residency {
+    fn eq(&self, other: &Self) -> bool {
+        self.used == other.used && self.sorted() == other.sorted()
+    }
+}
+
+struct Run {
+    /// Index after the last chunk of the run.
+    end: u32,
+    set: SetId,
+    tokens: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+use std::collections::BTreeMap;
+
+use proptest::collection::vec;
+use proptest::prelude::{Strategy, any, proptest};
+
+use super::{Depth, Residency};
+use crate::table::holders::Holder;
+
+fn holder(code: u32) -> Holder {
+    Holder::from_wire(code).unwrap()
+}
+
+fn holders(codes: &[u32]) -> Vec<Holder> {
+    codes.iter().map(|&code| holder(code)).collect()
+}
+
+#[derive(Clone, Debug)]
+struct Write {
+    codes: Vec<u32>,
+    keys: Vec<u64>,
+}
+
+fn writes() -> impl Strategy<Value = Vec<Write>> {
+    // Few distinct keys with equal low bits, so that probe chains collide and deletions shift.
+    let key = (0u64..40).prop_map(|k| (k / 8 + 1) << 32 | (k % 8) * 64 + 1);
+    let codes = proptest::collection::btree_set((0u32..6).prop_map(|s| s * 4), 0..3);
+    vec((codes, vec(key, 1..8)).prop_map(|(c, keys)| Write { codes: c.into_iter().collect(), keys }), 0..60)
+}
+
+proptest! {
+    #[test]
+    fn behaves_as_a_map_of_keys_to_holder_sets(writes in writes()) {
+        let mut index = Residency::default();
+        let mut model: BTreeMap<u64, Vec<Holder>> = BTreeMap::new();
+        for write in &writes {
+            index.set(&holders(&write.codes), &write.keys, &[]);
+            for &key in &write.keys {
+                if write.codes.is_empty() {
+                    model.remove(&key);
+                } else {
+                    model.insert(key, holders(&write.codes));
+                }
+            }
+            let got: BTreeMap<u64, Vec<Holder>> =
+                index.sorted().into_iter().map(|(key, held, _)| (key, held.to_vec())).collect();
+            assert_eq!(got, model);
+            assert_eq!(index.len(), model.len());
+            let distinct: std::collections::BTreeSet<_> = model.values().collect();
+            assert_eq!(index.sets.len(), distinct.len(), "an unused holder set was not freed");
+        }
+    }
+
+    #[test]
+    fn bisection_finds_what_a_walk_finds(lengths in vec(0usize..200, 1..12), chain_length in 1usize..200, seed in any::<u64>()) {
+        let mut draw = crate::draw::Draw::from_seed(seed);
+        let chain: Vec<u64> = (0..chain_length).map(|_| draw.next_u64().max(1)).collect();
+        let mut index = Residency::default();
+        for (at, &key) in chain.iter().enumerate() {
+            let codes: Vec<u32> =
+                (0..).zip(&lengths).filter(|&(_, &length)| at < length).map(|(slot, _)| slot * 4).collect();
+            index.set(&holders(&codes), &[key], &[u32::try_from(at + 1).unwrap() * 10]);
+        }
+        let mut depths = vec![Depth::default(); lengths.len()];
+        index.match_prefix(&chain, &mut depths);
+        for (depth, &length) in depths.iter().zip(&lengths) {
+            let want = u32::try_from(length.min(chain_length)).unwrap();
+            assert_eq!((depth.device_chunks, depth.any_chunks), (want, want));
+            assert_eq!(depth.device_tokens, (want > 0).then_some(want * 10));
+        }
+    }
+}
+
+#[test]
+fn a_colder_tier_extends_the_match_beyond_the_device() {
+    let mut index = Residency::default();
+    index.set(&[holder(4)], &[1, 2], &[10, 20]);
+    index.set(&[holder(5)], &[3], &[30]);
+    let mut depths = vec![Depth::default(); 2];
+    index.match_prefix(&[1, 2, 3, 4], &mut depths);
+    assert_eq!(depths[0], Depth::default());
+    assert_eq!(
+        depths[1],
+        Depth { device_chunks: 2, any_chunks: 3, device_tokens: Some(20), any_tokens: Some(30) }
+    );
+}
+
+#[test]
+fn a_hole_ends_the_match() {
+    let mut index = Residency::default();
+    index.set(&[holder(0)], &[1, 3, 4], &[]);
+    let mut depths = vec![Depth::default(); 1];
+    index.match_prefix(&[1, 2, 3, 4], &mut depths);
+    assert_eq!(depths[0].device_chunks, 1);
+}
+
+#[test]
+fn key_zero_is_never_stored() {
+    let mut index = Residency::default();
+    index.set(&[holder(0)], &[0], &[]);
+    index.set(&[], &[0], &[]);
+    assert!(index.is_empty() && index.holders(0).is_empty());
+    assert_eq!(index.sets.len(), 0);
+}

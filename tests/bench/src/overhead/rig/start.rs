@@ -1,0 +1,78 @@
+//! Starts the processes of a run, in the order of their dependence.
+
+use super::Rig;
+use crate::child::spawn::own_server;
+use crate::control_plane::launch::ControlPlane;
+use crate::envoy::launch::Launcher;
+use crate::envoy::{Addition, ext_proc_envoy, filter_envoy, plain_envoy};
+use crate::overhead::Variant;
+use crate::overhead::plan::{Pin, Plan};
+use crate::placement::{apply, split};
+use anyhow::{Context, ensure};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Starts all of it; when it fails, what was started has ended again.
+pub(crate) async fn start(plan: &Plan) -> anyhow::Result<Rig> {
+    let placement = match plan.pin {
+        Pin::Auto => split(&apply::allowed()?, plan.workers),
+        Pin::Off => None,
+    };
+    if let Some(placement) = &placement {
+        apply::stay_on(&placement.rest)?;
+    }
+    let directory = tempfile::Builder::new().prefix("kvasir-bench-").tempdir()?;
+    let (backend, endpoints) = own_server(&["serve-backend", "--endpoints", &plan.endpoints.to_string()]).await?;
+    let (mut control_plane, mut ext_proc) = (None, None);
+    let mut additions: Vec<(Variant, Addition)> = Vec::new();
+    for variant in plan.variants.iter().copied() {
+        let addition = match variant {
+            Variant::Plain => plain_envoy(),
+            Variant::Filter => {
+                let wasm = existing(&plan.wasm, "the filter (see --wasm)")?;
+                let binary = existing(&kvasir_binary(plan)?, "the control plane (see --kvasir)")?;
+                let started = ControlPlane::start(&binary, directory.path(), &endpoints).await?;
+                let port = started.grpc_port;
+                control_plane = Some(started);
+                filter_envoy(&wasm, port)
+            }
+            Variant::ExtProc => {
+                let (server, ports) = own_server(&["serve-ext-proc"]).await?;
+                let port = ports.first().copied().context("the external processor has a port")?;
+                ext_proc = Some(server);
+                ext_proc_envoy(port)
+            }
+        };
+        additions.push((variant, addition));
+    }
+    let launcher = Launcher {
+        binary: existing(&plan.envoy, "Envoy (see --envoy)")?,
+        workers: plan.workers,
+        directory: directory.path().to_owned(),
+        endpoints,
+    };
+    if let Some(placement) = &placement {
+        apply::stay_on(&placement.envoy)?;
+    }
+    let mut envoys = BTreeMap::new();
+    for (variant, addition) in additions {
+        envoys.insert(variant, launcher.start(&variant.to_string(), &addition).await?);
+    }
+    if let Some(placement) = &placement {
+        apply::stay_on(&placement.rest)?;
+    }
+    Ok(Rig { envoys, control_plane, ext_proc, _backend: backend, _directory: directory, placement })
+}
+
+fn kvasir_binary(plan: &Plan) -> anyhow::Result<PathBuf> {
+    match &plan.kvasir {
+        Some(path) => Ok(path.clone()),
+        None => Ok(std::env::current_exe()?.with_file_name("kvasir")),
+    }
+}
+
+/// The absolute path: Envoy resolves a relative one against its own directory.
+fn existing(path: &Path, what: &str) -> anyhow::Result<PathBuf> {
+    ensure!(path.is_file(), "{what} is not at {}", path.display());
+    Ok(path.canonicalize()?)
+}

@@ -1,0 +1,177 @@
+//! vLLM's HTTP surface on one engine's port: routes, and the road every inference call takes whatever its dialect.
+//!
+//! Answers are written by the dialect modules; what they agree on is a [`Reply`] (the constant part of an answer) and the
+//! call's counters.
+
+mod chat;
+mod completions;
+mod embeddings;
+mod failure;
+mod messages;
+mod prompt;
+mod reply;
+mod responses;
+mod stream;
+mod surface;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+
+pub(crate) use self::failure::fault_response;
+use self::failure::{Failure, Problem};
+use self::reply::Reply;
+use self::stream::Narration;
+use crate::cluster::EngineState;
+use crate::infer::{Ask, Call};
+
+/// Largest request body.
+const BODY_LIMIT: usize = 256 * 1024 * 1024;
+
+/// Most answers of one request, over all prompts.
+const MOST_ANSWERS: usize = 4096;
+
+/// The API a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Chat,
+    Completions,
+    Responses,
+    Messages,
+}
+
+/// What a stream's client wants to know about usage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum UsageReport {
+    /// Nothing.
+    #[default]
+    Never,
+    /// A last chunk with the usage.
+    AtEnd,
+    /// The usage so far in every chunk as well.
+    Continuous,
+}
+
+/// How the answer comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    Whole,
+    Streamed(UsageReport),
+}
+
+/// A parsed request.
+pub(crate) struct Parsed {
+    pub(crate) ask: Ask,
+    pub(crate) delivery: Delivery,
+}
+
+/// All routes of one engine but the simulator's own.
+pub(crate) fn router(state: EngineState) -> Router {
+    Router::new()
+        .route(
+            "/v1/chat/completions",
+            post(async |State(s): State<EngineState>, b: Bytes| infer(s, Dialect::Chat, b).await),
+        )
+        .route(
+            "/v1/completions",
+            post(async |State(s): State<EngineState>, b: Bytes| infer(s, Dialect::Completions, b).await),
+        )
+        .route(
+            "/v1/responses",
+            post(async |State(s): State<EngineState>, b: Bytes| infer(s, Dialect::Responses, b).await),
+        )
+        .route(
+            "/v1/messages",
+            post(async |State(s): State<EngineState>, b: Bytes| infer(s, Dialect::Messages, b).await),
+        )
+        .route("/v1/embeddings", post(embeddings::embed))
+        .route("/v1/models", get(surface::models))
+        .route("/health", get(async || StatusCode::OK))
+        .route("/version", get(surface::version))
+        .route("/tokenize", post(surface::tokenize))
+        .route("/detokenize", post(surface::detokenize))
+        .route("/metrics", get(surface::metrics))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(state)
+}
+
+async fn infer(state: EngineState, dialect: Dialect, body: Bytes) -> Response {
+    let begun = begin(&state, dialect, &body).await;
+    match begun {
+        Ok((reply, call, Delivery::Streamed(usage))) => stream_response(Narration::new(reply, call, usage)),
+        Ok((reply, mut call, Delivery::Whole)) => {
+            while call.next().await.is_some() {}
+            if !call.is_complete() {
+                return failure::engine_dead(dialect);
+            }
+            let text = match dialect {
+                Dialect::Chat => chat::whole(&reply, &call),
+                Dialect::Completions => completions::whole(&reply, &call),
+                Dialect::Responses => responses::whole(&reply, &call),
+                Dialect::Messages => messages::whole(&reply, &call),
+            };
+            ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response()
+        }
+        Err(failure) => failure.in_dialect(dialect),
+    }
+}
+
+async fn begin(state: &EngineState, dialect: Dialect, body: &[u8]) -> Result<(Reply, Call, Delivery), Failure> {
+    let Parsed { ask, delivery } = match dialect {
+        Dialect::Chat => chat::parse(body),
+        Dialect::Completions => completions::parse(body),
+        Dialect::Responses => responses::parse(body),
+        Dialect::Messages => messages::parse(body),
+    }?;
+    state.cluster.adapter(&ask.model)?;
+    check_length(&ask, state.cluster.max_model_len)?;
+    let call = Call::begin(state, &ask, None).await?;
+    Ok((Reply::new(dialect, &ask.model, state.cluster.next_id()), call, delivery))
+}
+
+/// vLLM's check against `max_model_len`, in its words.
+fn check_length(ask: &Ask, limit: u32) -> Result<(), Failure> {
+    for prompt in &ask.prompts {
+        let tokens = u64::try_from(prompt.len()).unwrap_or(u64::MAX);
+        let output = u64::from(ask.max_tokens.unwrap_or(1));
+        if tokens + output > u64::from(limit) {
+            return Err(Failure::bad(format!(
+                "This model's maximum context length is {limit} tokens. However, you requested {} tokens ({tokens} in the \
+                 messages, {output} in the completion). Please reduce the length of the messages or completion.",
+                tokens + output
+            )));
+        }
+        if prompt.is_empty() {
+            return Err(Failure::bad("The prompt must not be empty.".to_owned()));
+        }
+    }
+    match ask.prompts.len().saturating_mul(ask.samples) {
+        0 => Err(Failure::bad("There must be at least one prompt and n must be at least 1.".to_owned())),
+        1..=MOST_ANSWERS => Ok(()),
+        more => Err(Failure::bad(format!("A request may ask for {MOST_ANSWERS} answers at most, got {more}."))),
+    }
+}
+
+fn stream_response(narration: Narration) -> Response {
+    let mut response = Response::new(Body::from_stream(narration));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    response
+}
+
+impl From<crate::infer::CallError> for Failure {
+    fn from(error: crate::infer::CallError) -> Self {
+        use crate::engine::SubmitError;
+        use crate::infer::CallError;
+        let message = error.to_string();
+        match error {
+            CallError::UnknownModel(_) => Self { problem: Problem::NotFound, param: Some("model"), message },
+            CallError::Refused(SubmitError::TooLong { .. } | SubmitError::EmptyPrompt) => Self::bad(message),
+            CallError::Refused(SubmitError::DuplicateId(_)) | CallError::Stopped(_) => {
+                Self { problem: Problem::Internal, param: None, message }
+            }
+        }
+    }
+}

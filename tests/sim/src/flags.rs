@@ -1,0 +1,161 @@
+//! The command line. Durations are milliseconds or microseconds as their names say; defaults are those of the library.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use vllm_sim::cluster::ClusterConfig;
+use vllm_sim::engine::{EngineConfig, StepCost};
+
+/// Simulated vLLM engines: continuous batching, chunked prefill, a paged prefix cache with eviction and preemption, behind
+/// vLLM's HTTP API and metrics.
+#[derive(Debug, Parser)]
+#[command(name = "vllm-sim", version, after_help = EXAMPLES)]
+pub(crate) struct Flags {
+    /// How many engines, each on its own port
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    engines: usize,
+    /// Port of the first engine, the others follow; 0 picks free ones
+    #[arg(long, default_value_t = 8000)]
+    port: u16,
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// Also serve /engines and /engines/{i}/{state,fault,reset} here (0 picks a free port)
+    #[arg(long, value_name = "PORT")]
+    admin_port: Option<u16>,
+    /// Write a JSON list of the engines' host:port once all of them listen
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+    /// Write the admin API's host:port as a JSON string
+    #[arg(long, value_name = "FILE", requires = "admin_port")]
+    pub(crate) admin_ready_file: Option<PathBuf>,
+    /// Name of the base model
+    #[arg(long, default_value = "sim-model", value_name = "NAME")]
+    model: String,
+    /// Name of a LoRA adapter; repeatable
+    #[arg(long, value_name = "NAME")]
+    lora: Vec<String>,
+    /// Engine seconds per real second: 10 makes everything ten times faster
+    #[arg(long, default_value_t = 1.0, value_name = "F")]
+    speedup: f64,
+    /// Seeds the answers and the draws of faults
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Engine INDEX takes FACTOR times as long for a step (2 = half speed); repeatable
+    #[arg(long, value_name = "INDEX=FACTOR", value_parser = indexed)]
+    slow: Vec<(usize, String)>,
+    /// Engine INDEX starts with this fault; repeatable
+    #[arg(long, value_name = "INDEX=JSON", value_parser = indexed)]
+    fault: Vec<(usize, String)>,
+    #[command(flatten)]
+    engine: EngineFlags,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Engine")]
+struct EngineFlags {
+    /// KV-cache blocks
+    #[arg(long, default_value_t = 18_000, value_name = "N")]
+    num_gpu_blocks: u32,
+    /// Tokens per block
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    block_size: u32,
+    /// Most sequences running at once
+    #[arg(long, default_value_t = 1024, value_name = "N")]
+    max_num_seqs: u32,
+    /// Token budget of one step
+    #[arg(long, default_value_t = 8192, value_name = "N")]
+    max_num_batched_tokens: u32,
+    /// Longest prompt and answer together [default: 131072, or what the blocks hold]
+    #[arg(long, value_name = "N")]
+    max_model_len: Option<u32>,
+    /// Speed of every engine; step times are divided by it
+    #[arg(long, default_value_t = 1.0, value_name = "F")]
+    speed: f64,
+    /// From the request's arrival to the scheduler, in milliseconds
+    #[arg(long, default_value_t = 20.0, value_name = "MS")]
+    api_delay_ms: f64,
+    /// Step time: constant, in milliseconds
+    #[arg(long, default_value_t = 13.0, value_name = "MS")]
+    step_base_ms: f64,
+    /// Step time: per prefilled token, in microseconds
+    #[arg(long, default_value_t = 57.0, value_name = "US")]
+    prefill_token_us: f64,
+    /// Step time: per prefilled token and token of its context, in nanoseconds
+    #[arg(long, default_value_t = 2.0, value_name = "NS")]
+    prefill_context_ns: f64,
+    /// Step time: per decoding sequence, in microseconds
+    #[arg(long, default_value_t = 20.0, value_name = "US")]
+    decode_us: f64,
+    /// Step time: per token of a decoding sequence's context, in nanoseconds
+    #[arg(long, default_value_t = 40.0, value_name = "NS")]
+    decode_context_ns: f64,
+}
+
+const EXAMPLES: &str = r#"Examples:
+  vllm-sim --engines 8 --port 9100 --speedup 10
+      Eight engines on ports 9100 to 9107, ten times faster than real ones.
+  vllm-sim --engines 100 --port 0 --ready-file /tmp/engines.json --admin-port 0
+      A hundred engines on free ports; wait for the file, then read the ports from it.
+  vllm-sim --api-delay-ms 0 --step-base-ms 0 --prefill-token-us 0 --decode-us 0 --decode-context-ns 0 --prefill-context-ns 0
+      No waiting at all: for measuring what stands in front of it.
+
+Faults (POST as JSON to /sim/fault on the engine's port, or to /engines/{i}/fault on the admin port; POST …/reset ends them):
+  {"kind":"refuse","for_ms":2000}                  connections refused; existing ones finish and close
+  {"kind":"kill"}                                  connections refused and cut, cache and requests lost
+  {"kind":"error","status":503,"rate":0.3}         this status, for a share of requests or the "next" N
+  {"kind":"stall"}                                 read the request, never answer
+  {"kind":"die_before_first_byte","next":1}        read the request, close the connection
+  {"kind":"die_mid_stream","after_chunks":3}       cut the connection after that many chunks
+  {"kind":"slow","factor":2}                       half speed
+Answer faults take "next" or "rate", "for_ms", and "scope":"all" to hit /health and /metrics too."#;
+
+fn indexed(text: &str) -> Result<(usize, String), String> {
+    let (index, rest) = text.split_once('=').ok_or("expected INDEX=…")?;
+    Ok((index.parse().map_err(|_| format!("`{index}` is not an engine's index"))?, rest.to_owned()))
+}
+
+impl Flags {
+    pub(crate) fn into_config(self) -> Result<ClusterConfig, String> {
+        let mut faults = self.fault;
+        for (index, factor) in self.slow {
+            let factor: f64 = factor.parse().map_err(|_| format!("slow: `{factor}` is not a number"))?;
+            faults.push((index, format!(r#"{{"kind":"slow","factor":{factor}}}"#)));
+        }
+        Ok(ClusterConfig {
+            engines: self.engines,
+            host: self.host,
+            port: self.port,
+            admin_port: self.admin_port,
+            model: self.model,
+            loras: self.lora,
+            speedup: self.speedup,
+            seed: self.seed,
+            max_model_len: self.engine.max_model_len,
+            engine: self.engine.into_config(),
+            faults,
+        })
+    }
+}
+
+impl EngineFlags {
+    fn into_config(self) -> EngineConfig {
+        EngineConfig {
+            num_gpu_blocks: self.num_gpu_blocks,
+            block_size: self.block_size,
+            max_num_seqs: self.max_num_seqs,
+            max_num_batched_tokens: self.max_num_batched_tokens,
+            speed: self.speed,
+            api_delay: self.api_delay_ms / 1e3,
+            cost: StepCost {
+                base: self.step_base_ms / 1e3,
+                prefill_token: self.prefill_token_us / 1e6,
+                prefill_context: self.prefill_context_ns / 1e9,
+                decode: self.decode_us / 1e6,
+                decode_context: self.decode_context_ns / 1e9,
+            },
+            ..EngineConfig::default()
+        }
+    }
+}

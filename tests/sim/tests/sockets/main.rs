@@ -1,0 +1,14 @@
+//! The simulator over real sockets: dialects, caching, metrics, faults, and the binary itself.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the rig's functions are test code too, though clippy counts only #[test] functions as such"
+)]
+
+mod binary;
+mod dialects;
+mod faults;
+mod metrics;
+mod rig;
