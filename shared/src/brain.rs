@@ -172,8 +172,7 @@ impl Brain {
         let uncached = whole_tokens(first.uncached_tokens);
         let context = whole_tokens(request.demand.prompt_tokens + request.demand.output_tokens / 2.0);
         let due = now.after(Duration::try_from_secs_f64(first.terms.own_ttft).unwrap_or(Duration::from_secs(3600)));
-        let load =
-            Load { uncached_tokens: uncached, context_tokens: context, prefilled_by: whole_body.then_some(due) };
+        let load = Load { uncached_tokens: uncached, context_tokens: context, prefilled_by: whole_body.then_some(due) };
         let ticket = self.ledger.book(first.id, load);
         self.routes.remember(prompt.chain, first.id, now);
         self.outbox.routed(name, first.id, self.news(name, first.slot, prompt.chain));
@@ -226,7 +225,8 @@ impl Brain {
         report
     }
 
-    fn destination<'a>(&self, name: &str, choices: impl Iterator<Item = &'a Candidate>) -> String {
+    /// The steering header for `choices` of the pool called `name`.
+    pub(crate) fn destination<'a>(&self, name: &str, choices: impl Iterator<Item = &'a Candidate>) -> String {
         let mut list = String::new();
         let Some(pool) = self.pool(name) else { return list };
         for endpoint in choices.filter_map(|choice| pool.endpoints.get(choice.slot.index())?.as_ref()) {

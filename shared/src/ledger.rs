@@ -49,7 +49,9 @@ struct Booking {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Before the first token; taken as past at the time given, because whole-body responses do not show theirs.
-    Waiting { until: Option<Timestamp> },
+    Waiting {
+        until: Option<Timestamp>,
+    },
     Decoding,
 }
 
@@ -204,8 +206,7 @@ impl Ledger {
             Stage::Waiting { .. } => (1, 0, booking.uncached),
             Stage::Decoding => (0, 1, 0),
         };
-        let delta =
-            Work { waiting, decoding, queued_tokens: queued, context_tokens: booking.context };
+        let delta = Work { waiting, decoding, queued_tokens: queued, context_tokens: booking.context };
         tally.own = match entry {
             Entry::Added => tally.own.plus(delta),
             Entry::Removed => tally.own.minus(delta),

@@ -6,8 +6,11 @@
 //!           \ no body to read --------------------^                 any refusal or end ------------^
 //! ```
 
+mod preview;
 mod request;
 mod response;
+
+pub use preview::{Preview, preview};
 
 use crate::api::{ApiKind, BodyScanner, Dialect, ErrorReply, ResponseScanner};
 use crate::brain::{Brain, Routed};

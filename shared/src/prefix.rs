@@ -26,12 +26,7 @@ impl ChainRoot {
 
 /// Appends the keys of the prompt that `pieces` make when joined. The cuts between pieces do not matter.
 /// `chunk_bytes` of 0 yields no keys.
-pub fn chain<'a>(
-    root: ChainRoot,
-    chunk_bytes: usize,
-    pieces: impl IntoIterator<Item = &'a [u8]>,
-    keys: &mut Vec<u64>,
-) {
+pub fn chain<'a>(root: ChainRoot, chunk_bytes: usize, pieces: impl IntoIterator<Item = &'a [u8]>, keys: &mut Vec<u64>) {
     if chunk_bytes == 0 {
         return;
     }

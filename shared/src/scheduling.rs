@@ -82,7 +82,8 @@ pub fn schedule(
 ) -> Result<Decision, NoCandidate> {
     let mut candidates = Vec::with_capacity(pool.endpoints.len());
     let mut dropped = Vec::new();
-    let mut add = |slot: Slot, id: EndpointId, known: &Local| candidates.push(weigh(live, slot, id, known, &request.demand));
+    let mut add =
+        |slot: Slot, id: EndpointId, known: &Local| candidates.push(weigh(live, slot, id, known, &request.demand));
     for (slot, endpoint) in pool.endpoints() {
         let known = local.get(slot.index()).copied().unwrap_or_default();
         match drop_reason(endpoint, request.model, known.ejected) {

@@ -79,11 +79,11 @@ impl Brain {
             .zip(&depths)
             .map(|(index, depth)| {
                 let number = numbers.get(usize::from(index)).copied().flatten();
-                let others = Slot::new(u32::from(index)).map(|slot| rows.pool.endpoint(slot).others).unwrap_or_default();
+                let others =
+                    Slot::new(u32::from(index)).map(|slot| rows.pool.endpoint(slot).others).unwrap_or_default();
                 let own = number.map(|number| self.ledger.in_process(number)).unwrap_or_default();
-                let held = |chunks: u32, tokens: Option<u32>| {
-                    tokens.map_or(f64::from(chunks) * tokens_per_chunk, f64::from)
-                };
+                let held =
+                    |chunks: u32, tokens: Option<u32>| tokens.map_or(f64::from(chunks) * tokens_per_chunk, f64::from);
                 let matched = held(depth.device_chunks, depth.device_tokens);
                 Local {
                     work: own.plus(if weight < 1.0 { others.scaled(weight) } else { others }),

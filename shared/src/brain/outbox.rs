@@ -111,7 +111,6 @@ impl Outbox {
 }
 
 fn size(report: &wire::PoolReport) -> (usize, usize) {
-    let records =
-        report.routes.len() + report.first_tokens.len() + report.completions.len() + report.failures.len();
+    let records = report.routes.len() + report.first_tokens.len() + report.completions.len() + report.failures.len();
     (records, report.routes.iter().map(|route| route.keys.len()).sum())
 }

@@ -3,10 +3,9 @@
 use xxhash_rust::xxh64::xxh64;
 
 use super::{Ask, Effect, Event, Lifecycle, Phase, Plan, Reading, Sent, Step};
-use crate::api::{
-    ApiKind, BodyScanner, Dialect, NoEndpointReason, PromptView, Reject, RequestView,
-};
+use crate::api::{ApiKind, BodyScanner, Dialect, NoEndpointReason, PromptView, Reject, RequestView};
 use crate::brain::{Brain, Prompt};
+use crate::clock::Timestamp;
 use crate::headers;
 use crate::identity::EndpointId;
 use crate::prefix::{ChainRoot, chain};
@@ -24,14 +23,12 @@ pub(super) fn begin(headers: &[(&[u8], &[u8])], end_of_stream: bool, step: &mut 
             step.effects.push(Effect::RemoveHeader(name));
         }
     }
-    let path = value(headers, ":path").unwrap_or_default();
-    let ask = ask(headers, path, step);
+    let ask = ask(headers, step.plan, step.brain, step.now);
     if !step.brain.has_table() {
         return step.reply(ask.dialect, &Reject::NoTable);
     }
-    let is_post = value(headers, ":method") == Some(b"POST");
-    let Some(kind) = ApiKind::from_path(path).filter(|_| is_post) else {
-        return pass_through(&ask, step);
+    let Some(kind) = api_kind(headers) else {
+        return send(&ask, unread(step.plan, step.brain), step);
     };
     let limit = body_limit(step.plan, step.brain);
     let announced = value(headers, "content-length").and_then(number).unwrap_or(0.0);
@@ -48,8 +45,14 @@ pub(super) fn begin(headers: &[(&[u8], &[u8])], end_of_stream: bool, step: &mut 
     Phase::Reading(reading)
 }
 
+/// The API whose body is to be read; `None`: the request passes through unread.
+pub(super) fn api_kind(headers: &[(&[u8], &[u8])]) -> Option<ApiKind> {
+    let is_post = value(headers, ":method") == Some(b"POST");
+    ApiKind::from_path(value(headers, ":path").unwrap_or_default()).filter(|_| is_post)
+}
+
 /// The pool's limit when the pool is known before the body is read, else the plan's.
-fn body_limit(plan: &Plan, brain: &Brain) -> Option<u64> {
+pub(super) fn body_limit(plan: &Plan, brain: &Brain) -> Option<u64> {
     let name = plan.pool.as_deref().or_else(|| brain.pool_for(None));
     let pool = name.and_then(|name| brain.pool(name)).map(|pool| pool.settings.max_body_bytes);
     match (pool.filter(|&limit| limit > 0), plan.max_body_bytes) {
@@ -71,7 +74,7 @@ pub(super) fn read(mut reading: Box<Reading>, chunk: &[u8], end_of_stream: bool,
     }
     let Reading { ask, kind, mut scanner, .. } = *reading;
     let phase = match pushed.and_then(|()| scanner.finish()) {
-        Ok(view) => steer(&ask, kind, &view, step),
+        Ok(view) => send(&ask, wanted(&view, kind, step.plan, step.brain), step),
         Err(error) => step.reply(dialect, &Reject::BadBody(error)),
     };
     shelve(scanner, step.brain);
@@ -88,22 +91,22 @@ pub(super) fn shelve(scanner: BodyScanner, brain: &mut Brain) {
 pub(super) fn give_up_on_body(reading: Reading, step: &mut Step<'_>) -> Phase {
     let Reading { ask, scanner, .. } = reading;
     shelve(scanner, step.brain);
-    pass_through(&ask, step)
+    send(&ask, unread(step.plan, step.brain), step)
 }
 
-fn ask(headers: &[(&[u8], &[u8])], path: &[u8], step: &Step<'_>) -> Ask {
+pub(super) fn ask(headers: &[(&[u8], &[u8])], plan: &Plan, brain: &Brain, now: Timestamp) -> Ask {
     let first = |names: [&str; 2]| names.into_iter().find_map(|name| value(headers, name)).and_then(number);
     let seconds = |names| first(names).filter(|&ms| ms > 0.0).map(|ms| ms / 1000.0);
-    let pool = step.plan.pool.as_deref().or_else(|| step.brain.pool_for(None));
-    let session_header = pool.and_then(|name| step.brain.pool(name)?.settings.session_header.as_deref());
+    let pool = plan.pool.as_deref().or_else(|| brain.pool_for(None));
+    let session_header = pool.and_then(|name| brain.pool(name)?.settings.session_header.as_deref());
     let request_id = value(headers, headers::REQUEST_ID).unwrap_or_default();
     Ask {
-        dialect: Dialect::of_path(path),
+        dialect: Dialect::of_path(value(headers, ":path").unwrap_or_default()),
         explain: value(headers, headers::EXPLAIN) == Some(b"1"),
         session: session_header.and_then(|name| value(headers, name)).and_then(session_endpoint),
         slo_ttft: seconds(headers::SLO_TTFT_MS),
         slo_tpot: seconds(headers::SLO_TPOT_MS),
-        seed: xxh64(request_id, if request_id.is_empty() { step.now.as_nanos() } else { 0 }),
+        seed: xxh64(request_id, if request_id.is_empty() { now.as_nanos() } else { 0 }),
     }
 }
 
@@ -122,28 +125,46 @@ fn number(value: &[u8]) -> Option<f64> {
     core::str::from_utf8(value).ok()?.trim().parse().ok().filter(|number: &f64| number.is_finite())
 }
 
-/// Requests whose bodies are not read go to the pod with the least work.
-fn pass_through(ask: &Ask, step: &mut Step<'_>) -> Phase {
-    let name = step.plan.pool.as_deref().or_else(|| step.brain.pool_for(None)).map(str::to_owned);
-    let Some(name) = name.or_else(|| step.brain.table().pools.keys().next().cloned()) else {
-        return step.reply(ask.dialect, &Reject::NoEndpoint { reason: NoEndpointReason::EmptyPool });
-    };
-    let target = Target { pool: name, model: None, prompt: Prompt { chain: &[], bytes: 0, tokens: Some(0) } };
-    send(ask, target, None, step)
+/// What a request asks for: whose endpoints, which model, which prompt, and what is expected of the response.
+pub(super) struct Wanted {
+    pub(super) pool: String,
+    model: Option<u32>,
+    keys: Vec<u64>,
+    bytes: u64,
+    tokens: Option<u32>,
+    /// `None`: the body is not read, the response not watched.
+    watch: Option<Watch>,
 }
 
-fn steer(ask: &Ask, kind: ApiKind, view: &RequestView<'_>, step: &mut Step<'_>) -> Phase {
+struct Watch {
+    whole_body: bool,
+    output: Option<u32>,
+    kind: ApiKind,
+}
+
+impl Wanted {
+    pub(super) fn prompt(&self) -> Prompt<'_> {
+        Prompt { chain: &self.keys, bytes: self.bytes, tokens: self.tokens }
+    }
+}
+
+/// Requests whose bodies are not read go to the pod with the least work.
+pub(super) fn unread(plan: &Plan, brain: &Brain) -> Result<Wanted, Reject> {
+    let name = plan.pool.as_deref().or_else(|| brain.pool_for(None)).map(str::to_owned);
+    let name = name.or_else(|| brain.table().pools.keys().next().cloned());
+    let pool = name.ok_or(Reject::NoEndpoint { reason: NoEndpointReason::EmptyPool })?;
+    Ok(Wanted { pool, model: None, keys: Vec::new(), bytes: 0, tokens: Some(0), watch: None })
+}
+
+pub(super) fn wanted(view: &RequestView<'_>, kind: ApiKind, plan: &Plan, brain: &Brain) -> Result<Wanted, Reject> {
     let unknown = || Reject::UnknownModel { model: view.model.to_owned() };
-    let named = step.plan.pool.clone().or_else(|| step.brain.pool_for(Some(view.model)).map(str::to_owned));
-    let Some(name) = named else { return step.reply(ask.dialect, &unknown()) };
-    let Some(pool) = step.brain.pool(&name) else {
-        return step.reply(ask.dialect, &Reject::UnknownPool { pool: name });
-    };
-    let Some(model) = pool.model_index(view.model) else { return step.reply(ask.dialect, &unknown()) };
+    let named = plan.pool.clone().or_else(|| brain.pool_for(Some(view.model)).map(str::to_owned));
+    let name = named.ok_or_else(unknown)?;
+    let Some(pool) = brain.pool(&name) else { return Err(Reject::UnknownPool { pool: name }) };
+    let model = pool.model_index(view.model).ok_or_else(unknown)?;
     let (keys, bytes, tokens) = chain_of(view, pool, model);
-    let target = Target { pool: name, model, prompt: Prompt { chain: &keys, bytes, tokens } };
     let watch = Watch { whole_body: !view.stream, output: view.max_output_tokens, kind };
-    send(ask, target, Some(watch), step)
+    Ok(Wanted { pool: name, model, keys, bytes, tokens, watch: Some(watch) })
 }
 
 fn chain_of(view: &RequestView<'_>, pool: &Pool, model: Option<u32>) -> (Vec<u64>, u64, Option<u32>) {
@@ -167,37 +188,29 @@ fn chain_of(view: &RequestView<'_>, pool: &Pool, model: Option<u32>) -> (Vec<u64
     }
 }
 
-struct Target<'a> {
-    pool: String,
-    model: Option<u32>,
-    prompt: Prompt<'a>,
-}
-
-struct Watch {
-    whole_body: bool,
-    output: Option<u32>,
-    kind: ApiKind,
-}
-
-fn send(ask: &Ask, target: Target<'_>, watch: Option<Watch>, step: &mut Step<'_>) -> Phase {
-    let Target { pool: name, model, prompt } = target;
-    let demand = demand(ask, &name, &prompt, watch.as_ref(), step.brain);
-    let request = Request { model, demand, session: ask.session, seed: ask.seed };
-    let whole_body = watch.as_ref().is_none_or(|watch| watch.whole_body);
-    let routed = match step.brain.route(&name, &prompt, &request, whole_body, step.now) {
-        None => return step.reply(ask.dialect, &Reject::UnknownPool { pool: name }),
-        Some(Err(none)) => return step.reply(ask.dialect, &Reject::NoEndpoint { reason: reason(&none) }),
+fn send(ask: &Ask, wanted: Result<Wanted, Reject>, step: &mut Step<'_>) -> Phase {
+    let wanted = match wanted {
+        Ok(wanted) => wanted,
+        Err(reject) => return step.reply(ask.dialect, &reject),
+    };
+    let request = request(ask, &wanted, step.brain);
+    let whole_body = wanted.watch.as_ref().is_none_or(|watch| watch.whole_body);
+    let routed = match step.brain.route(&wanted.pool, &wanted.prompt(), &request, whole_body, step.now) {
+        None => return step.reply(ask.dialect, &Reject::UnknownPool { pool: wanted.pool }),
+        Some(Err(none)) => return step.reply(ask.dialect, &refusal(&none)),
         Some(Ok(routed)) => routed,
     };
+    let Wanted { pool: name, bytes, tokens, watch, .. } = wanted;
     let table = step.brain.table();
     let pool = table.pools.get(&name);
     let explanation = pool.filter(|pool| ask.explain && pool.settings.explain).and_then(|pool| {
-        serde_json::to_string(&explain(&name, pool, table.version.version, &request, &routed.decision)).ok()
+        let explanation = explain(&name, pool, table.version.version, &request, &routed.decision);
+        serde_json::to_string(&explanation.shortened()).ok()
     });
     let endpoint = routed.destination.split(',').next().unwrap_or_default().to_owned();
     step.effects.push(Effect::Count(Event::Routed { pool: name.clone(), endpoint }));
     step.effects.push(Effect::Steer { destination: routed.destination.clone(), pool: name.clone() });
-    let prompt_bytes = if prompt.tokens.is_some() { 0 } else { prompt.bytes };
+    let prompt_bytes = if tokens.is_some() { 0 } else { bytes };
     Phase::Sent(Box::new(Sent {
         pool: name,
         routed,
@@ -208,34 +221,35 @@ fn send(ask: &Ask, target: Target<'_>, watch: Option<Watch>, step: &mut Step<'_>
     }))
 }
 
-fn demand(ask: &Ask, name: &str, prompt: &Prompt<'_>, watch: Option<&Watch>, brain: &Brain) -> Demand {
-    let rates = brain.live(name).map(|live| live.rates).unwrap_or_default();
-    let settings = brain.pool(name).map(|pool| pool.settings.clone()).unwrap_or_default();
-    let prompt_tokens =
-        prompt.tokens.map_or_else(|| to_f64(prompt.bytes) / rates.bytes_per_token.max(0.25), f64::from);
-    let expected = match watch {
-        None => 1.0,
-        Some(Watch { kind: ApiKind::Embeddings, .. }) => 1.0,
+/// What the scheduler must know of it.
+pub(super) fn request(ask: &Ask, wanted: &Wanted, brain: &Brain) -> Request {
+    let rates = brain.live(&wanted.pool).map(|live| live.rates).unwrap_or_default();
+    let settings = brain.pool(&wanted.pool).map(|pool| pool.settings.clone()).unwrap_or_default();
+    let prompt_tokens = wanted.tokens.map_or_else(|| to_f64(wanted.bytes) / rates.bytes_per_token.max(0.25), f64::from);
+    let expected = match &wanted.watch {
+        None | Some(Watch { kind: ApiKind::Embeddings, .. }) => 1.0,
         // A bound below what is usual is believed; above it says nothing.
         Some(watch) => watch.output.map_or(rates.output_tokens, |most| rates.output_tokens.min(f64::from(most))),
     };
-    Demand {
+    let demand = Demand {
         prompt_tokens,
         output_tokens: expected.max(1.0),
         slo_ttft: ask.slo_ttft.unwrap_or(settings.slo_ttft),
         slo_tpot: ask.slo_tpot.unwrap_or(settings.slo_tpot),
-    }
+    };
+    Request { model: wanted.model, demand, session: ask.session, seed: ask.seed }
 }
 
-fn reason(none: &NoCandidate) -> NoEndpointReason {
+pub(super) fn refusal(none: &NoCandidate) -> Reject {
     use crate::scheduling::candidate::Dropped;
-    if none.dropped.is_empty() {
+    let reason = if none.dropped.is_empty() {
         NoEndpointReason::EmptyPool
     } else if none.dropped.iter().any(|&(_, reason)| reason == Dropped::Draining) {
         NoEndpointReason::NoneReady
     } else {
         NoEndpointReason::AllFiltered
-    }
+    };
+    Reject::NoEndpoint { reason }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "byte counts stay far below 2^53")]

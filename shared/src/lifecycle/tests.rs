@@ -121,7 +121,8 @@ fn refusals_come_in_the_callers_dialect() {
     assert_eq!(status, 413);
     let (status, _) = post(&mut Brain::default(), CHAT, &[], body.as_bytes(), at(0)).reply();
     assert_eq!(status, 503);
-    let (status, _) = post(&mut brain(vec![pool("p", &[], &["m"])]), CHAT, &[], chat_body("m", "").as_bytes(), at(0)).reply();
+    let (status, _) =
+        post(&mut brain(vec![pool("p", &[], &["m"])]), CHAT, &[], chat_body("m", "").as_bytes(), at(0)).reply();
     assert_eq!(status, 503);
 }
 
@@ -201,7 +202,11 @@ fn a_whole_body_response_yields_its_usage() {
     let mut brain = two_pods();
     let body = r#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#;
     let mut chat = post(&mut brain, CHAT, &[], body.as_bytes(), at(0));
-    chat.on(Input::ResponseHeaders { status: 200, event_stream: false, served_by: Some(STREAM_HEAD) }, &mut brain, at(5));
+    chat.on(
+        Input::ResponseHeaders { status: 200, event_stream: false, served_by: Some(STREAM_HEAD) },
+        &mut brain,
+        at(5),
+    );
     let answer = br#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":4}}"#;
     chat.on(Input::ResponseBody { chunk: answer, end_of_stream: true }, &mut brain, at(9));
     let report = brain.report(1);

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{Decision, Request};
 use crate::table::Pool;
 
-/// Candidates that an explanation lists in full; a header has to stay small.
+/// Candidates that an explanation in a header lists; it has to stay small.
 const LISTED: usize = 8;
 
 /// Why the request went where it went.
@@ -21,7 +21,7 @@ pub struct Explanation<'a> {
     pub band_ms: f64,
     /// `cost`, `session`, or `last_resort`.
     pub decided_by: &'static str,
-    /// Best first, at most eight.
+    /// Best first.
     pub candidates: Vec<ExplainedCandidate<'a>>,
     /// Endpoints that were not weighed.
     pub dropped: Vec<ExplainedDrop<'a>>,
@@ -76,6 +76,16 @@ pub struct ExplainedDrop<'a> {
     pub reason: &'static str,
 }
 
+impl Explanation<'_> {
+    /// The same with the best candidates only, for a header.
+    #[must_use]
+    pub fn shortened(mut self) -> Self {
+        self.candidates.truncate(LISTED);
+        self.dropped.truncate(LISTED);
+        self
+    }
+}
+
 /// Explains `decision`, taken for `request` from `pool` (called `name`) at `table_version`.
 #[must_use]
 pub fn explain<'a>(
@@ -95,7 +105,7 @@ pub fn explain<'a>(
         let ranks = rank(a).unwrap_or(usize::MAX).cmp(&rank(b).unwrap_or(usize::MAX));
         ranks.then(cost(a).total_cmp(&cost(b)))
     });
-    let candidates = order.iter().take(LISTED).filter_map(|&index| {
+    let candidates = order.iter().filter_map(|&index| {
         let candidate = decision.candidates.get(index)?;
         let (supply, terms) = (&candidate.supply, &candidate.terms);
         Some(ExplainedCandidate {
@@ -132,7 +142,6 @@ pub fn explain<'a>(
         dropped: decision
             .dropped
             .iter()
-            .take(LISTED)
             .map(|&(slot, reason)| ExplainedDrop { endpoint: address(slot), reason: reason.name() })
             .collect(),
     }

@@ -6,7 +6,13 @@ use super::candidate::Candidate;
 
 /// Indices into `candidates`, best first, at most `choices`. `preferred` (a session's endpoint) comes first when given.
 #[must_use]
-pub fn pick(candidates: &[Candidate], band: f64, choices: usize, preferred: Option<usize>, draw: &mut Draw) -> Vec<usize> {
+pub fn pick(
+    candidates: &[Candidate],
+    band: f64,
+    choices: usize,
+    preferred: Option<usize>,
+    draw: &mut Draw,
+) -> Vec<usize> {
     let mut order = cheapest(candidates, choices + 1);
     let first = preferred.or_else(|| drawn(candidates, band, draw));
     if let Some(first) = first {

@@ -40,8 +40,7 @@ fn equal_endpoints_share_the_draws() {
     let pool = pool(&[READY; 4]);
     let mut counts = [0; 4];
     for seed in 0..400 {
-        let decision =
-            schedule(&pool, &LivePool::default(), &[], &Request { seed, ..request(100.0) }, 0.0).unwrap();
+        let decision = schedule(&pool, &LivePool::default(), &[], &Request { seed, ..request(100.0) }, 0.0).unwrap();
         counts[chosen(&decision)[0]] += 1;
         assert_eq!(decision.chosen.len(), 3);
     }

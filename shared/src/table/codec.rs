@@ -177,8 +177,12 @@ fn group(raw: wire::ResidencyGroup) -> Result<Group, Malformed> {
     if raw.keys.contains(&0) {
         return Err(field("residency.keys", "must not be 0"));
     }
-    let holders: Vec<Holder> =
-        raw.holders.into_iter().map(Holder::from_wire).collect::<Option<_>>().ok_or(field("residency.holders", "must be slot * 4 + tier"))?;
+    let holders: Vec<Holder> = raw
+        .holders
+        .into_iter()
+        .map(Holder::from_wire)
+        .collect::<Option<_>>()
+        .ok_or(field("residency.holders", "must be slot * 4 + tier"))?;
     if !holders.is_sorted_by(|a, b| a < b) {
         return Err(field("residency.holders", "must ascend"));
     }

@@ -78,10 +78,7 @@ fn a_colder_tier_extends_the_match_beyond_the_device() {
     let mut depths = vec![Depth::default(); 2];
     index.match_prefix(&[1, 2, 3, 4], &mut depths);
     assert_eq!(depths[0], Depth::default());
-    assert_eq!(
-        depths[1],
-        Depth { device_chunks: 2, any_chunks: 3, device_tokens: Some(20), any_tokens: Some(30) }
-    );
+    assert_eq!(depths[1], Depth { device_chunks: 2, any_chunks: 3, device_tokens: Some(20), any_tokens: Some(30) });
 }
 
 #[test]

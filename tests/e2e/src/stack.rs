@@ -1,0 +1,335 @@
+//! Engines, control plane and gateways that belong together, in one temporary folder.
+//!
+//! Ports are chosen by the system: the control plane writes its own down, and Envoy is asked for its.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::binaries::Binaries;
+use crate::client::{Client, Version};
+use crate::control_plane::ControlPlane;
+use crate::gateway::Gateway;
+use crate::sim::Sim;
+use crate::wait::{SOON, eventually};
+
+const CONFIG: &str = "kvasir.yaml";
+const ENDPOINTS: &str = "endpoints.json";
+/// New connections that must be answered before a gateway counts as ready: they reach every worker, most likely.
+const PROBES: usize = 12;
+
+/// How the filter holds requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The host lets it stop in the headers.
+    Hold,
+    /// A stock host.
+    State,
+}
+
+/// What a stack is to be.
+pub struct Builder {
+    engines: usize,
+    sim_flags: Vec<String>,
+    endpoints: Vec<String>,
+    workers: u32,
+    gateways: usize,
+    mode: Mode,
+    pool: String,
+    control_plane: Option<String>,
+    patch: Box<dyn Fn(&mut Value) + Send + Sync>,
+}
+
+/// Running processes.
+#[derive(Debug)]
+pub struct Stack {
+    /// The engines.
+    pub sim: Sim,
+    /// `None` while it is killed, or when a test plays it.
+    pub control: Option<ControlPlane>,
+    /// At least one.
+    pub gateways: Vec<Gateway>,
+    binaries: Binaries,
+    config: String,
+    folder: TempDir,
+}
+
+impl Stack {
+    /// Four engines twenty times faster than real ones, one gateway with two workers in hold mode.
+    #[expect(clippy::new_ret_no_self, reason = "a stack is built")]
+    #[must_use]
+    pub fn new() -> Builder {
+        Builder {
+            engines: 4,
+            sim_flags: ["--speedup", "20", "--api-delay-ms", "2"].map(str::to_owned).to_vec(),
+            endpoints: Vec::new(),
+            workers: 2,
+            gateways: 1,
+            mode: Mode::Hold,
+            pool: String::new(),
+            control_plane: None,
+            patch: Box::new(|_| {}),
+        }
+    }
+}
+
+impl Builder {
+    /// Simulated engines.
+    #[must_use]
+    pub fn engines(self, engines: usize) -> Self {
+        Self { engines, ..self }
+    }
+
+    /// Further flags of `vllm-sim`; the last one of a kind counts.
+    #[must_use]
+    pub fn sim(mut self, flags: &[&str]) -> Self {
+        self.sim_flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+        self
+    }
+
+    /// An endpoint besides the engines.
+    #[must_use]
+    pub fn endpoint(mut self, address: &str) -> Self {
+        self.endpoints.push(address.to_owned());
+        self
+    }
+
+    /// Envoy's worker threads.
+    #[must_use]
+    pub fn workers(self, workers: u32) -> Self {
+        Self { workers, ..self }
+    }
+
+    /// Envoys.
+    #[must_use]
+    pub fn gateways(self, gateways: usize) -> Self {
+        Self { gateways, ..self }
+    }
+
+    /// How the filter holds requests.
+    #[must_use]
+    pub fn mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// A further line of the pool's configuration.
+    #[must_use]
+    pub fn pool(mut self, line: &str) -> Self {
+        self.pool.push_str(&format!("  {line}\n"));
+        self
+    }
+
+    /// No control plane is started: the gateways look for it at `address`.
+    #[must_use]
+    pub fn control_plane_at(self, address: &str) -> Self {
+        Self { control_plane: Some(address.to_owned()), ..self }
+    }
+
+    /// A change to what `kvasir envoy` prints.
+    #[must_use]
+    pub fn bootstrap(self, patch: impl Fn(&mut Value) + Send + Sync + 'static) -> Self {
+        Self { patch: Box::new(patch), ..self }
+    }
+
+    /// Starts everything and returns when requests flow; `None` when binaries are missing.
+    ///
+    /// # Panics
+    /// When something does not start.
+    pub async fn start(self) -> Option<Stack> {
+        let stack = self.start_unready().await?;
+        for gateway in &stack.gateways {
+            stack.wait_until_served(gateway).await;
+        }
+        Some(stack)
+    }
+
+    /// Starts everything; requests may still be refused.
+    ///
+    /// # Panics
+    /// When something does not start.
+    pub async fn start_unready(self) -> Option<Stack> {
+        let binaries = Binaries::find()?;
+        let folder = tempfile::Builder::new().prefix("kvasir-e2e-").tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("eds")).unwrap();
+        let sim = Sim::start(&binaries, folder.path(), self.engines, &self.sim_flags).await;
+        let all: Vec<&String> = sim.addresses.iter().chain(&self.endpoints).collect();
+        std::fs::write(folder.path().join(ENDPOINTS), json!(all).to_string()).unwrap();
+        let config = self.config(&binaries);
+        std::fs::write(folder.path().join(CONFIG), &config).unwrap();
+        let control = match &self.control_plane {
+            Some(_) => None,
+            None => Some(ControlPlane::start(&binaries, folder.path(), CONFIG).await),
+        };
+        let known = control.as_ref().map(|control| control.grpc.clone());
+        let grpc = self.control_plane.clone().or(known).unwrap();
+        let mut bootstrap = render(&binaries, folder.path(), &config, &grpc);
+        if self.control_plane.is_some() {
+            write_eds(folder.path(), &all);
+        }
+        (self.patch)(&mut bootstrap);
+        let mut gateways = Vec::new();
+        for number in 0..self.gateways {
+            let name = format!("envoy-{number}");
+            gateways.push(Gateway::start(&binaries, folder.path(), &name, self.workers, &bootstrap).await);
+        }
+        Some(Stack { sim, control, gateways, binaries, config, folder })
+    }
+
+    fn config(&self, binaries: &Binaries) -> String {
+        let mode = match self.mode {
+            Mode::Hold => "hold",
+            Mode::State => "state",
+        };
+        format!(
+            "listen: {{grpc: '127.0.0.1:0', http: '127.0.0.1:0'}}
+gateway: {{listen: '127.0.0.1:0', admin: '127.0.0.1:0', mode: {mode}, wasm: '{}', edsDirectory: eds}}
+pools:
+- name: llama
+  explain: true
+  discovery: {{file: {{path: {ENDPOINTS}}}}}
+  scrape: {{interval: {{min: 20ms, max: 200ms}}}}
+  health: {{interval: 100ms, unhealthyAfter: 2, healthyAfter: 2}}
+{}",
+            binaries.wasm.display(),
+            self.pool,
+        )
+    }
+}
+
+/// What `kvasir envoy` prints, with the control plane at `grpc`.
+fn render(binaries: &Binaries, folder: &Path, config: &str, grpc: &str) -> Value {
+    let known = config.replace("edsDirectory:", &format!("controlPlane: '{grpc}', edsDirectory:"));
+    std::fs::write(folder.join("rendered.yaml"), known).unwrap();
+    let mut command = Command::new(&binaries.kvasir);
+    command.args(["envoy", "--config", "rendered.yaml"]).current_dir(folder);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Envoy's endpoint file, where no control plane writes it.
+fn write_eds(folder: &Path, addresses: &[&String]) {
+    let hosts: Vec<Value> = addresses
+        .iter()
+        .filter_map(|address| address.rsplit_once(':'))
+        .map(|(ip, port)| {
+            let port: u16 = port.parse().unwrap();
+            json!({"endpoint": {"address": {"socket_address": {"address": ip, "port_value": port}}}})
+        })
+        .collect();
+    let response = json!({"resources": [{
+        "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+        "cluster_name": "kvasir-pool-llama",
+        "endpoints": [{"lb_endpoints": hosts}],
+    }]});
+    std::fs::write(folder.join("eds/llama.json"), response.to_string()).unwrap();
+}
+
+impl Stack {
+    /// A client of the first gateway.
+    ///
+    /// # Panics
+    /// Never: there is one.
+    #[must_use]
+    pub fn client(&self, version: Version) -> Client {
+        self.gateway().client(version)
+    }
+
+    /// The first gateway.
+    ///
+    /// # Panics
+    /// Never: there is one.
+    #[must_use]
+    pub fn gateway(&self) -> &Gateway {
+        self.gateways.first().unwrap()
+    }
+
+    /// The control plane.
+    ///
+    /// # Panics
+    /// When it is killed.
+    #[must_use]
+    pub fn control(&self) -> &ControlPlane {
+        self.control.as_ref().expect("the control plane runs")
+    }
+
+    /// Kills the control plane, without notice.
+    pub fn kill_control_plane(&mut self) {
+        self.control = None;
+    }
+
+    /// Starts the control plane again at the gRPC address that the gateways know.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn restart_control_plane(&mut self, grpc: &str) {
+        let config = self.config.replace("grpc: '127.0.0.1:0'", &format!("grpc: '{grpc}'"));
+        assert_ne!(config, self.config);
+        std::fs::write(self.folder.path().join("again.yaml"), config).unwrap();
+        self.control = Some(ControlPlane::start(&self.binaries, self.folder.path(), "again.yaml").await);
+    }
+
+    /// Replaces the endpoints file: addresses, or objects with `address` and `draining`.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn write_endpoints(&self, endpoints: &[Value]) {
+        let fresh = self.folder.path().join("endpoints.fresh");
+        std::fs::write(&fresh, json!(endpoints).to_string()).unwrap();
+        std::fs::rename(fresh, self.folder.path().join(ENDPOINTS)).unwrap();
+    }
+
+    /// Returns when nothing is in flight, anywhere, and every engine is ready.
+    pub async fn wait_until_quiet(&self) {
+        self.sim.reset().await;
+        eventually("nothing is in flight", SOON, async || {
+            let mut busy = self.sim.in_flight().await.iter().any(|&count| count > 0);
+            for gateway in &self.gateways {
+                busy |= gateway.stat("kvasir_in_flight").await > 0.0;
+            }
+            !busy
+        })
+        .await;
+        eventually("all endpoints are ready", SOON, async || {
+            let endpoints = self.control().api("/api/v1/endpoints").await;
+            endpoints.as_array().is_some_and(|rows| rows.iter().all(|row| row["state"] == "ready"))
+        })
+        .await;
+    }
+
+    /// The ends of all logs, on stderr.
+    pub fn dump(&self) {
+        self.sim.dump();
+        self.control.iter().for_each(ControlPlane::dump);
+        self.gateways.iter().for_each(Gateway::dump);
+    }
+
+    async fn wait_until_served(&self, gateway: &Gateway) {
+        if let Some(control) = &self.control {
+            eventually("the pool's models are known and its endpoints are ready", SOON, async || {
+                let pools = control.api("/api/v1/pools").await;
+                let ready = pools[0]["endpoints"]["ready"].as_u64();
+                let all = control.api("/api/v1/endpoints").await.as_array().map(Vec::len);
+                pools[0]["models"].as_array().is_some_and(|models| !models.is_empty())
+                    && ready.and_then(|ready| usize::try_from(ready).ok()) == all
+            })
+            .await;
+            eventually("the gateway has the newest table", SOON, async || {
+                let newest = control.api("/api/v1/table").await["version"].as_f64();
+                newest.is_some_and(|newest| newest > 0.0) && newest == Some(gateway.stat("kvasir_table_version").await)
+            })
+            .await;
+        }
+        eventually("every worker routes", SOON, async || {
+            for _ in 0..PROBES {
+                if gateway.client(Version::Http1).get("/v1/models").await.status != 200 {
+                    return false;
+                }
+            }
+            true
+        })
+        .await;
+    }
+}
