@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use shared::lifecycle::Plan;
 
+use crate::self_benchmark::SelfBenchmark;
+
 /// How the host holds a request while its body is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -27,11 +29,19 @@ pub struct PluginConfig {
     pub cluster: String,
     /// Refuse larger bodies even before a table says so.
     pub max_body_bytes: Option<u64>,
+    /// Measure, once at start, what a decision costs on this host, and log it. Blocks the worker meanwhile.
+    pub self_benchmark: Option<SelfBenchmark>,
 }
 
 impl Default for PluginConfig {
     fn default() -> Self {
-        Self { pool: None, mode: Mode::State, cluster: "kvasir-controlplane".to_owned(), max_body_bytes: None }
+        Self {
+            pool: None,
+            mode: Mode::State,
+            cluster: "kvasir-controlplane".to_owned(),
+            max_body_bytes: None,
+            self_benchmark: None,
+        }
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) fn carry_out(effects: Vec<Effect>, mode: Mode) -> Outcome {
                 outcome = Outcome::Held;
                 Ok(())
             }
-            Effect::Steer { destination, pool } => steer(&destination, &pool, mode),
+            Effect::Steer { destination, pool } => steer(&destination, pool.as_deref(), mode),
             Effect::Reply(reply) => {
                 outcome = Outcome::Answered;
                 let headers: Vec<(&[u8], &[u8])> =
@@ -51,10 +51,12 @@ pub(crate) fn carry_out(effects: Vec<Effect>, mode: Mode) -> Outcome {
     outcome
 }
 
-fn steer(destination: &str, pool: &str, mode: Mode) -> Result<(), HostError> {
+fn steer(destination: &str, pool: Option<&str>, mode: Mode) -> Result<(), HostError> {
     match mode {
         Mode::Hold => {
-            host::set_request_header(POOL_HEADER, pool.as_bytes())?;
+            if let Some(pool) = pool {
+                host::set_request_header(POOL_HEADER, pool.as_bytes())?;
+            }
             host::set_request_header(DESTINATION, destination.as_bytes())
         }
         Mode::State => host::set_property(ENDPOINT_STATE, destination.as_bytes()),

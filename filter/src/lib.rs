@@ -8,6 +8,7 @@ pub mod lease;
 pub mod log;
 pub mod pairs;
 pub mod registry;
+pub mod self_benchmark;
 
 #[cfg(target_arch = "wasm32")]
 mod effects;

@@ -5,6 +5,7 @@ use proxy_wasm::types::ContextType;
 
 use crate::config::PluginConfig;
 use crate::host::{self, Buffer, Level};
+use crate::self_benchmark;
 use crate::stream::Stream;
 use crate::vm::{self, TICK_MS};
 
@@ -23,7 +24,7 @@ impl Root {
 impl Context for Root {
     fn on_grpc_stream_message(&mut self, token: u32, size: usize) {
         let Ok(message) = host::buffer(Buffer::GrpcMessage, 0, size) else { return };
-        let now = host::current_time();
+        let now = vm::now();
         vm::with(|vm| {
             if vm.uplink.hear(token, &message, &mut vm.brain, &mut vm.table, now) {
                 vm.siblings.wake();
@@ -32,7 +33,7 @@ impl Context for Root {
     }
 
     fn on_grpc_stream_close(&mut self, token: u32, status: u32) {
-        vm::with(|vm| vm.uplink.closed(token, status, host::current_time()));
+        vm::with(|vm| vm.uplink.closed(token, status, vm::now()));
     }
 }
 
@@ -49,13 +50,18 @@ impl RootContext for Root {
         if let Err(error) = host::set_tick_period(TICK_MS) {
             host::log(Level::Error, &format!("kvasir: cannot tick: {error}"));
         }
-        vm::with(|vm| vm.configure(self.config.clone(), host::current_time()));
+        vm::with(|vm| vm.configure(self.config.clone(), vm::now()));
         host::log(Level::Info, &format!("kvasir: configured ({:?} mode)", self.config.mode));
+        if let Some(size) = self.config.self_benchmark {
+            let timings = self_benchmark::run(size, host::current_time);
+            let timings = serde_json::to_string(&timings).unwrap_or_default();
+            host::log(Level::Warn, &format!("kvasir: self_benchmark {timings}"));
+        }
         true
     }
 
     fn on_tick(&mut self) {
-        let now = host::current_time();
+        let now = vm::now();
         vm::with(|vm| vm.tick(now));
         crate::stream::rescue_held(now);
         if let Err(error) = host::set_effective_context(self.context_id) {

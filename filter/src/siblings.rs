@@ -24,6 +24,8 @@ pub(crate) struct Siblings {
     members: Vec<Member>,
     refreshed: Timestamp,
     published_idle: bool,
+    /// When a sibling last had work: the only worker need not tell anybody more often than its ticks.
+    company: Option<Timestamp>,
 }
 
 impl Siblings {
@@ -71,8 +73,13 @@ impl Siblings {
         self.members.iter().find(|member| member.id == id).map(|member| member.queue)
     }
 
+    /// Do siblings decide too, so that every booking matters to somebody at once?
+    pub(crate) fn in_company(&self, now: Timestamp) -> bool {
+        self.company.is_some_and(|seen| now.since(seen) < LIFETIME)
+    }
+
     /// Writes this VM's bookings for the others.
-    pub(crate) fn publish(&mut self, ledger: &mut Ledger, now: Timestamp) {
+    pub(crate) fn publish(&mut self, ledger: &Ledger, now: Timestamp) {
         let Some(me) = self.me else { return };
         let idle = ledger.in_flight() == 0;
         if idle && self.published_idle {
@@ -97,6 +104,9 @@ impl Siblings {
             })
             .filter(|vector| !vector.rows.is_empty())
             .collect();
+        if !vectors.is_empty() {
+            self.company = Some(now);
+        }
         ledger.set_siblings(&vectors);
     }
 

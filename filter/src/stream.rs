@@ -8,7 +8,7 @@ use std::rc::Rc;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use shared::clock::Timestamp;
-use shared::lifecycle::{Effect, Input, Lifecycle, Plan};
+use shared::lifecycle::{Effect, Event, Input, Lifecycle, Plan};
 
 use crate::config::{Mode, PluginConfig};
 use crate::effects::{self, Outcome};
@@ -67,13 +67,26 @@ impl Stream {
 
     /// The body has ended, with these last bytes of it.
     fn end_of_body(&self, chunk: &[u8]) -> Action {
-        let started = host::current_time();
+        let started = vm::now();
+        let timed = vm::with(|vm| vm.stats.times_this_one()) == Some(true);
         let effects = self.step(Input::RequestBody { chunk, end_of_stream: true }, started);
         let outcome = effects::carry_out(effects, self.mode());
-        vm::with(|vm| vm.stats.decided(host::current_time().since(started)));
+        if timed {
+            let took = vm::now().since(started);
+            vm::with(|vm| vm.stats.decided(took));
+        }
         match outcome {
             Outcome::Answered => Action::Pause,
             Outcome::Held | Outcome::GoesOn => Action::Continue,
+        }
+    }
+
+    /// The stream is over: whatever is still open is given back.
+    fn end(&self) {
+        let over = self.request.try_borrow().is_ok_and(|request| request.lifecycle.is_over());
+        if !over {
+            self.step(Input::Ended, vm::now());
+            vm::with(|vm| vm.held.forget(self.context_id));
         }
     }
 
@@ -102,28 +115,31 @@ fn step(request: &Rc<RefCell<Request>>, input: Input<'_>, now: Timestamp) -> Vec
     let Ok(mut request) = request.try_borrow_mut() else { return Vec::new() };
     let Request { lifecycle, plan, .. } = &mut *request;
     vm::with(|vm| {
-        let decides = matches!(
-            input,
-            Input::RequestBody { end_of_stream: true, .. } | Input::RequestHeaders { .. } | Input::BodyOverdue
-        );
-        if decides {
+        let in_company = vm.siblings.in_company(now);
+        let decides = matches!(input, Input::RequestBody { end_of_stream: true, .. } | Input::BodyOverdue);
+        if decides && in_company {
             vm.siblings.refresh(&mut vm.brain.ledger, now);
         }
         let effects = lifecycle.on(input, &mut vm.brain, plan, now);
         vm.stats.count(&effects);
-        if decides || matches!(input, Input::ResponseHeaders { .. } | Input::Ended) || !effects.is_empty() {
-            vm.siblings.publish(&mut vm.brain.ledger, now);
+        if in_company && effects.iter().any(moves_work) {
+            vm.siblings.publish(&vm.brain.ledger, now);
         }
         effects
     })
     .unwrap_or_default()
 }
 
+/// Booked, on another endpoint, past the first token, or done.
+const fn moves_work(effect: &Effect) -> bool {
+    matches!(effect, Effect::Count(Event::Routed { .. } | Event::FellBack { .. } | Event::FirstToken { .. } | Event::Completed { .. }))
+}
+
 impl Context for Stream {}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
-        let now = host::current_time();
+        let now = vm::now();
         let bytes = host::header_pairs(Headers::Request).unwrap_or_default();
         let headers = pairs::parse(&bytes).unwrap_or_default();
         let effects = self.step(Input::RequestHeaders { headers: &headers, end_of_stream }, now);
@@ -152,7 +168,7 @@ impl HttpContext for Stream {
         if end_of_stream {
             return self.end_of_body(&chunk);
         }
-        let effects = self.step(Input::RequestBody { chunk: &chunk, end_of_stream: false }, host::current_time());
+        let effects = self.step(Input::RequestBody { chunk: &chunk, end_of_stream: false }, vm::recent());
         effects::carry_out(effects, self.mode());
         Action::Pause
     }
@@ -169,41 +185,42 @@ impl HttpContext for Stream {
             .is_ok_and(|value| value.starts_with(b"text/event-stream"));
         let served_by = host::property("upstream\0address").ok().and_then(|address| String::from_utf8(address).ok());
         let served_by = served_by.as_deref().filter(|address| !address.is_empty());
-        let now = host::current_time();
+        let now = vm::recent();
         let mut effects = self.step(Input::ResponseHeaders { status, event_stream, served_by }, now);
         if end_of_stream {
-            effects.extend(self.step(Input::ResponseBody { chunk: &[], end_of_stream: true }, now));
+            effects.extend(self.step(Input::ResponseBody { chunk: &[], end_of_stream: true }, vm::now()));
         }
         effects::carry_out(effects, self.mode());
         Action::Continue
     }
 
     fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        let Ok(exact) = self.request.try_borrow().map(|request| request.lifecycle.needs_time(end_of_stream)) else {
+            return Action::Continue;
+        };
         let chunk = if size == 0 { Ok(Vec::new()) } else { host::buffer(Buffer::ResponseBody, 0, size) };
         let chunk = chunk.unwrap_or_default();
-        let effects = self.step(Input::ResponseBody { chunk: &chunk, end_of_stream }, host::current_time());
+        let now = if exact { vm::now() } else { vm::recent() };
+        let effects = self.step(Input::ResponseBody { chunk: &chunk, end_of_stream }, now);
         effects::carry_out(effects, self.mode());
         Action::Continue
     }
 
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {
-        let effects = self.step(Input::ResponseBody { chunk: &[], end_of_stream: true }, host::current_time());
+        let effects = self.step(Input::ResponseBody { chunk: &[], end_of_stream: true }, vm::now());
         effects::carry_out(effects, self.mode());
         Action::Continue
     }
 
     fn on_log(&mut self) {
-        let effects = self.step(Input::Ended, host::current_time());
-        effects::carry_out(effects, self.mode());
-        vm::with(|vm| vm.held.forget(self.context_id));
+        self.end();
     }
 }
 
 impl Drop for Stream {
     /// The host promises `on_log` for every stream; should it not come, the booking still goes back.
     fn drop(&mut self) {
-        self.step(Input::Ended, host::current_time());
-        vm::with(|vm| vm.held.forget(self.context_id));
+        self.end();
     }
 }
 

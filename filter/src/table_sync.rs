@@ -23,9 +23,9 @@ pub(crate) struct TableReader {
 }
 
 impl TableReader {
-    /// Segments that this VM refused, ever.
-    pub(crate) const fn refused(&self) -> u64 {
-        self.refused
+    /// Segments that this VM refused since this was last asked.
+    pub(crate) fn take_refused(&mut self) -> u64 {
+        core::mem::take(&mut self.refused)
     }
 
     /// Reads what is new, at most `limit` segments.

@@ -3,7 +3,7 @@
 //!
 //! Never borrowed across a host call that may call back (`reply`, `continue_request`).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use shared::brain::Brain;
 use shared::clock::Timestamp;
@@ -31,6 +31,19 @@ pub(crate) struct Vm {
 
 thread_local! {
     static VM: RefCell<Vm> = RefCell::default();
+    static LATEST: Cell<Timestamp> = const { Cell::new(Timestamp::ZERO) };
+}
+
+/// The host's clock.
+pub(crate) fn now() -> Timestamp {
+    let now = host::current_time();
+    LATEST.set(now);
+    now
+}
+
+/// The latest time that was read in this VM, at most a tick old: for what need not be exact.
+pub(crate) fn recent() -> Timestamp {
+    LATEST.get()
 }
 
 /// Runs `work` on the VM's state; `None` inside another `with`, which only a host that calls back can cause.
@@ -65,11 +78,11 @@ impl Vm {
         self.last_tick = now;
         self.siblings.renew(now);
         self.brain.ledger.pass_time(now);
-        self.siblings.publish(&mut self.brain.ledger, now);
+        self.siblings.publish(&self.brain.ledger, now);
         self.siblings.refresh(&mut self.brain.ledger, now);
         self.table.catch_up(&mut self.brain, SEGMENTS_PER_CALLBACK);
         self.uplink.tick(&mut self.brain, &mut self.table, &self.siblings, &self.config.cluster, now);
-        self.stats.refused(self.table.refused());
+        self.stats.refused(self.table.take_refused());
         self.stats.tick(&self.brain, self.uplink.is_leader(), now);
     }
 

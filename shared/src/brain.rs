@@ -39,7 +39,7 @@ pub struct Brain {
     pub outbox: Outbox,
     heard: Option<Timestamp>,
     /// Body scanners between two requests, with their buffers.
-    pub(crate) idle_scanners: Vec<BodyScanner>,
+    pub(crate) idle_scanners: Vec<Box<BodyScanner>>,
 }
 
 #[derive(Debug, Default)]
@@ -241,9 +241,7 @@ impl Brain {
     /// The part of `chain` that the control plane does not know `slot` to hold, with the key before it (0: the root).
     fn news<'a>(&self, name: &str, slot: Slot, chain: &'a [u64]) -> (u64, &'a [u64]) {
         let Some(pool) = self.pool(name) else { return (0, chain) };
-        let mut depths = vec![crate::table::residency::Depth::default(); slot.index() + 1];
-        pool.residency.match_prefix(chain, &mut depths);
-        let held = depths.last().map_or(0, |depth| usize::try_from(depth.any_chunks).unwrap_or(0));
+        let held = pool.residency.held_chunks(chain, slot);
         // The last held chunk goes along even when nothing is new: it renews the whole chain's age.
         let from = held.min(chain.len().saturating_sub(1));
         let base = from.checked_sub(1).and_then(|at| chain.get(at)).copied().unwrap_or(0);

@@ -1,5 +1,8 @@
 //! Names of things: an endpoint is known by its address everywhere, and by a small slot number inside one table.
 
+use core::hash::{BuildHasherDefault, Hasher};
+use std::collections::HashMap;
+
 use xxhash_rust::xxh64::xxh64;
 
 /// Endpoints of one pool are numbered below this.
@@ -32,5 +35,26 @@ impl Slot {
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize
+    }
+}
+
+/// A map whose keys are 64-bit hashes already: hashing them again would cost more than the lookup.
+pub type HashedMap<K, V> = HashMap<K, V, BuildHasherDefault<AlreadyHashed>>;
+
+/// Takes the last 64-bit word written as the hash.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AlreadyHashed(u64);
+
+impl Hasher for AlreadyHashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh64(bytes, self.0);
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = word;
     }
 }

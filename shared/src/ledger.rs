@@ -6,10 +6,9 @@
 mod shared_vector;
 
 use core::time::Duration;
-use std::collections::HashMap;
 
 use crate::clock::Timestamp;
-use crate::identity::EndpointId;
+use crate::identity::{EndpointId, HashedMap};
 use crate::table::live::Work;
 
 pub use shared_vector::{VectorError, VmVector};
@@ -22,7 +21,7 @@ const LONGEST_EJECTION: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub struct Ledger {
     tallies: Vec<Tally>,
-    numbers: HashMap<EndpointId, u32>,
+    numbers: HashedMap<EndpointId, u32>,
     bookings: Vec<Option<Booking>>,
     free: Vec<u32>,
     serial: u32,

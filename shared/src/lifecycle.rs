@@ -67,8 +67,8 @@ pub enum Effect {
     Steer {
         /// Best first.
         destination: String,
-        /// Whose endpoints these are.
-        pool: String,
+        /// Whose endpoints these are, where the host does not know: the plan names no pool.
+        pool: Option<String>,
     },
     /// Answer instead of an engine.
     Reply(ErrorReply),
@@ -161,7 +161,7 @@ struct Ask {
 struct Reading {
     ask: Ask,
     kind: ApiKind,
-    scanner: BodyScanner,
+    scanner: Box<BodyScanner>,
     bytes: u64,
     limit: Option<u64>,
 }
@@ -187,7 +187,6 @@ struct Answering {
     scanner: Option<ResponseScanner>,
     event_stream: bool,
     first_token: Option<Timestamp>,
-    last_token: Timestamp,
 }
 
 impl Lifecycle {

@@ -7,6 +7,7 @@
 mod number;
 mod scan;
 mod text;
+mod unescape;
 
 pub(crate) use number::NumberReader;
 pub(crate) use scan::line_len;
@@ -25,6 +26,11 @@ pub(crate) trait Sink {
 
     /// Unescaped text of the open key or string, or the literal text of the open number.
     fn text(&mut self, text: &[u8]);
+
+    /// Where the text of the open key or string is to be appended; `None`: it is to come through `text`.
+    fn buffer(&mut self) -> Option<&mut Vec<u8>> {
+        None
+    }
 }
 
 /// Strings, keys and numbers are bracketed by a start and an end token, with their text between.

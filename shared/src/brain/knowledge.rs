@@ -2,11 +2,10 @@
 //! they age), the published residency, and this VM's own recent routes.
 
 use core::time::Duration;
-use std::collections::HashMap;
 
 use super::{Brain, LiveRows, Prompt};
 use crate::clock::Timestamp;
-use crate::identity::{EndpointId, Slot};
+use crate::identity::{EndpointId, HashedMap, Slot};
 use crate::ledger::Ledger;
 use crate::routes::{TTL_ALONE, TTL_IN_TOUCH};
 use crate::scheduling::Local;
@@ -25,7 +24,7 @@ const MEAN_AGE_OF_OTHERS: f64 = 0.025;
 #[derive(Debug, Default)]
 pub(super) struct SlotNumbers {
     numbers: Vec<Option<u32>>,
-    slots: HashMap<EndpointId, Slot>,
+    slots: HashedMap<EndpointId, Slot>,
 }
 
 impl SlotNumbers {

@@ -62,3 +62,45 @@ fn choose<'a>(brain: &'a Brain, ask: &Ask, wanted: &Wanted, now: Timestamp) -> R
         explanation: explain(name, pool, table.version.version, &request, &decision),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{CHAT, at, brain, chat_body, pool, post};
+
+    const ID: (&str, &str) = ("x-request-id", "7");
+
+    fn ask<'a>(brain: &'a Brain, body: &str) -> Result<Preview<'a>, ErrorReply> {
+        let headers: [(&[u8], &[u8]); 3] =
+            [(b":method", b"POST"), (b":path", CHAT.as_bytes()), (ID.0.as_bytes(), ID.1.as_bytes())];
+        preview(brain, &Plan::default(), &headers, body.as_bytes(), at(5))
+    }
+
+    #[test]
+    fn a_preview_is_what_then_happens_and_books_nothing() {
+        let ports: Vec<u16> = (1..=10).collect();
+        let mut brain = brain(vec![pool("p", &ports, &["m"])]);
+        let body = chat_body("m", "hello");
+        let destination = {
+            let preview = ask(&brain, &body).unwrap();
+            assert_eq!(preview.explanation.candidates.len(), 10);
+            assert_eq!(preview.explanation.clone().shortened().candidates.len(), 8);
+            preview.destination
+        };
+        assert_eq!(brain.ledger.busy().count(), 0);
+        let sent = post(&mut brain, CHAT, &[ID], body.as_bytes(), at(5));
+        assert_eq!(sent.destination().join(","), destination);
+    }
+
+    #[test]
+    fn a_preview_refuses_as_a_request_is_refused() {
+        let mut brain = brain(vec![pool("p", &[1], &["m"])]);
+        let (large, nameless) = (chat_body("m", &"x".repeat(20_000)), chat_body("", "x"));
+        for body in ["{", &large, &nameless, &chat_body("other", "x")] {
+            let refused = ask(&brain, body).unwrap_err();
+            let reply = post(&mut brain, CHAT, &[ID], body.as_bytes(), at(5)).reply();
+            assert_eq!((refused.status, String::from_utf8(refused.body).unwrap()), reply);
+        }
+        assert_eq!(ask(&Brain::default(), "{}").unwrap_err().status, 503);
+    }
+}

@@ -32,7 +32,7 @@ pub(super) fn begin(headers: &[(&[u8], &[u8])], end_of_stream: bool, step: &mut 
     };
     let limit = body_limit(step.plan, step.brain);
     let announced = value(headers, "content-length").and_then(number).unwrap_or(0.0);
-    let mut scanner = step.brain.idle_scanners.pop().unwrap_or_else(|| BodyScanner::new(kind));
+    let mut scanner = step.brain.idle_scanners.pop().unwrap_or_else(|| Box::new(BodyScanner::new(kind)));
     scanner.restart(kind);
     let mut reading = Box::new(Reading { ask, kind, scanner, bytes: 0, limit });
     if limit.is_some_and(|limit| announced > to_f64(limit)) {
@@ -81,7 +81,7 @@ pub(super) fn read(mut reading: Box<Reading>, chunk: &[u8], end_of_stream: bool,
     phase
 }
 
-pub(super) fn shelve(scanner: BodyScanner, brain: &mut Brain) {
+pub(super) fn shelve(scanner: Box<BodyScanner>, brain: &mut Brain) {
     if brain.idle_scanners.len() < IDLE_SCANNERS {
         brain.idle_scanners.push(scanner);
     }
@@ -209,7 +209,8 @@ fn send(ask: &Ask, wanted: Result<Wanted, Reject>, step: &mut Step<'_>) -> Phase
     });
     let endpoint = routed.destination.split(',').next().unwrap_or_default().to_owned();
     step.effects.push(Effect::Count(Event::Routed { pool: name.clone(), endpoint }));
-    step.effects.push(Effect::Steer { destination: routed.destination.clone(), pool: name.clone() });
+    let told = step.plan.pool.is_none().then(|| name.clone());
+    step.effects.push(Effect::Steer { destination: routed.destination.clone(), pool: told });
     let prompt_bytes = if tokens.is_some() { 0 } else { bytes };
     Phase::Sent(Box::new(Sent {
         pool: name,
@@ -258,6 +259,12 @@ const fn to_f64(count: u64) -> f64 {
 }
 
 impl Lifecycle {
+    /// Does nothing more come of this request?
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over)
+    }
+
     /// Is the request held for its body?
     #[must_use]
     pub const fn is_reading(&self) -> bool {

@@ -1,7 +1,7 @@
 //! From response headers to the end: who answered, when the first token came, what usage says; and whatever happens,
 //! the booking goes back.
 
-use super::{Answering, Effect, Event, Phase, Sent, Step};
+use super::{Answering, Effect, Event, Lifecycle, Phase, Sent, Step};
 use crate::api::ResponseScanner;
 use crate::brain::Observation;
 use crate::clock::Timestamp;
@@ -33,7 +33,6 @@ pub(super) fn begin(mut sent: Sent, head: Head<'_>, step: &mut Step<'_>) -> Phas
         scanner,
         event_stream: head.event_stream,
         first_token: None,
-        last_token: step.now,
         sent,
     }))
 }
@@ -69,7 +68,6 @@ pub(super) fn read(answering: &mut Answering, chunk: &[u8], end_of_stream: bool,
     if events == 0 || !answering.event_stream {
         return;
     }
-    answering.last_token = step.now;
     if answering.first_token.is_some() {
         return;
     }
@@ -116,7 +114,8 @@ fn finish(answering: Answering, ending: Ending, step: &mut Step<'_>) {
     let usage = answering.scanner.as_ref().and_then(ResponseScanner::usage).unwrap_or_default();
     let events = answering.scanner.as_ref().map_or(0, ResponseScanner::events_total);
     let output = usage.output_tokens.map_or(events, u64::from);
-    let tpot = answering.first_token.and_then(|first| tpot_seconds(first, answering.last_token, output));
+    let tpot = answering.first_token.filter(|_| ending == Ending::Whole);
+    let tpot = tpot.and_then(|first| tpot_seconds(first, step.now, output));
     let Sent { pool, routed, prompt_bytes, watched, .. } = answering.sent;
     step.brain.ledger.release(routed.ticket);
     if !watched {
@@ -150,7 +149,19 @@ fn context_tokens(answering: &Answering, step: &mut Step<'_>) -> u64 {
     step.brain.ledger.in_process(number).context_tokens
 }
 
-/// Mean time between output tokens; needs two.
+impl Lifecycle {
+    /// Does the time of the response bytes at hand matter? Only at the first token and at the end; between them a clock
+    /// reading a chunk would be wasted.
+    #[must_use]
+    pub const fn needs_time(&self, end_of_stream: bool) -> bool {
+        match &self.phase {
+            Phase::Answering(answering) => end_of_stream || answering.first_token.is_none(),
+            Phase::Idle | Phase::Reading(_) | Phase::Sent(_) | Phase::Over => end_of_stream,
+        }
+    }
+}
+
+/// Mean time between output tokens, of which the last came with the end; needs two.
 fn tpot_seconds(first: Timestamp, last: Timestamp, output: u64) -> Option<f64> {
     let gaps = to_u32(output.checked_sub(1).filter(|&gaps| gaps > 0)?);
     Some(last.since(first).as_secs_f64() / f64::from(gaps))

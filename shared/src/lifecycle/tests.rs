@@ -40,7 +40,7 @@ fn a_streamed_chat_is_booked_measured_and_given_back() {
     assert_eq!((work(&brain).waiting, work(&brain).decoding), (0, 1));
     chat.on(chunk(TOKEN), &mut brain, at(160));
     chat.on(chunk(TOKEN), &mut brain, at(170));
-    let end = chat.on(Input::ResponseBody { chunk: USAGE.as_bytes(), end_of_stream: true }, &mut brain, at(171));
+    let end = chat.on(Input::ResponseBody { chunk: USAGE.as_bytes(), end_of_stream: true }, &mut brain, at(170));
     assert!(work(&brain).is_idle());
     let Some(Effect::Count(Event::Completed { tpot_microseconds, cached_tokens, prediction_error, .. })) = end.first()
     else {

@@ -4,6 +4,7 @@
 //! found by bisecting the prompt's chain, in a handful of probes. Where a set is not, the match is merely less exact.
 
 use super::holders::{Holder, HolderSets, SetId, Tier};
+use crate::identity::Slot;
 
 /// Prefix-chunk key -> holders and token count.
 #[derive(Clone, Debug, Default)]
@@ -175,6 +176,12 @@ impl Residency {
 
     fn find(&self, key: u64) -> Option<&Entry> {
         self.entries.get(self.position(key)?).filter(|entry| entry.key == key && key != 0)
+    }
+
+    /// How many chunks of `chain` the endpoint at `slot` holds, in any tier.
+    #[must_use]
+    pub fn held_chunks(&self, chain: &[u64], slot: Slot) -> usize {
+        chain.partition_point(|&key| self.holders(key).iter().any(|holder| holder.slot == slot))
     }
 
     /// Raises `depths[slot]` for every endpoint that holds a prefix of `chain`. `depths` is indexed by slot; slots

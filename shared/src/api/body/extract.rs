@@ -351,4 +351,21 @@ impl Sink for Extractor {
             Leaf::TokenId | Leaf::MaxTokens | Leaf::MaxCompletionTokens => self.number.push(text),
         }
     }
+
+    #[inline]
+    fn buffer(&mut self) -> Option<&mut Vec<u8>> {
+        if let Some(opaque) = &self.opaque {
+            return opaque.is_copying().then_some(&mut self.arena);
+        }
+        match self.leaf {
+            Leaf::Role | Leaf::ContentText | Leaf::TextItem | Leaf::PartText | Leaf::InputText | Leaf::PromptText => {
+                Some(&mut self.arena)
+            }
+            Leaf::Key => Some(&mut self.key),
+            Leaf::Model => Some(&mut self.settings.model),
+            Leaf::Salt => Some(&mut self.settings.cache_salt),
+            Leaf::PartType => Some(&mut self.part.kind),
+            Leaf::TokenId | Leaf::MaxTokens | Leaf::MaxCompletionTokens => None,
+        }
+    }
 }

@@ -32,8 +32,7 @@ impl Opaque {
 
     /// Takes the value's next token; true when that was its last.
     pub(super) fn token(&mut self, token: Token, arena: &mut Vec<u8>) -> bool {
-        let writing = self.mode != Mode::Skip && self.hole.is_none();
-        if writing {
+        if self.is_copying() {
             self.write(token, arena);
         }
         match token {
@@ -54,9 +53,14 @@ impl Opaque {
     /// Takes text of the string, key or number at hand.
     #[inline]
     pub(super) fn text(&self, text: &[u8], arena: &mut Vec<u8>) {
-        if self.mode != Mode::Skip && self.hole.is_none() {
+        if self.is_copying() {
             arena.extend_from_slice(text);
         }
+    }
+
+    /// Does the text at hand go to the arena?
+    pub(super) fn is_copying(&self) -> bool {
+        self.mode != Mode::Skip && self.hole.is_none()
     }
 
     fn write(&mut self, token: Token, arena: &mut Vec<u8>) {

@@ -3,6 +3,7 @@
 //! Plain ASCII goes through the vector scan of [`super::scan`]; a run with other characters is checked by `str::from_utf8`
 //! as a whole, and only a sequence cut off by the end of a chunk is put together byte by byte.
 
+use super::unescape::{unescape, unescaped};
 use super::{Sink, State, Step, Token, Tokenizer, scan};
 use crate::api::body_error::Syntax;
 
@@ -55,6 +56,9 @@ impl Tokenizer {
     fn plain<'c, S: Sink>(&mut self, rest: &'c [u8], sink: &mut S) -> Step<'c> {
         let mut left = rest;
         loop {
+            if let Some(buffer) = sink.buffer() {
+                left = unescape(left, buffer);
+            }
             let (plain, stopped) = left.split_at_checked(scan::plain_len(left)).unwrap_or((left, &[]));
             if !plain.is_empty() {
                 sink.text(plain);
@@ -69,9 +73,9 @@ impl Tokenizer {
                 b'\\' => {
                     // Most escapes are one letter long and whole in the chunk: they do not leave the loop.
                     if let Some((&letter, behind)) = tail.split_first()
-                        && let Some(text) = unescaped(letter)
+                        && let Some(byte) = unescaped(letter)
                     {
-                        sink.text(text);
+                        sink.text(&[byte]);
                         left = behind;
                         continue;
                     }
@@ -131,7 +135,7 @@ impl Tokenizer {
             self.begin_hex();
             return Ok(TextState::Hex);
         }
-        sink.text(unescaped(byte).ok_or(Syntax::Escape)?);
+        sink.text(&[unescaped(byte).ok_or(Syntax::Escape)?]);
         Ok(TextState::Plain)
     }
 
@@ -161,20 +165,4 @@ impl Tokenizer {
         sink.text(character.encode_utf8(&mut [0; 4]).as_bytes());
         Ok(TextState::Plain)
     }
-}
-
-/// What a backslash and this letter stand for.
-#[inline]
-const fn unescaped(letter: u8) -> Option<&'static [u8]> {
-    Some(match letter {
-        b'"' => b"\"",
-        b'\\' => b"\\",
-        b'/' => b"/",
-        b'b' => b"\x08",
-        b'f' => b"\x0C",
-        b'n' => b"\n",
-        b'r' => b"\r",
-        b't' => b"\t",
-        _ => return None,
-    })
 }
