@@ -33,10 +33,7 @@ impl Lease {
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let ([holder, until], []) = bytes.as_chunks::<8>() else { return None };
-        Some(Self {
-            holder: u64::from_le_bytes(*holder),
-            until: Timestamp::from_nanos(u64::from_le_bytes(*until)),
-        })
+        Some(Self { holder: u64::from_le_bytes(*holder), until: Timestamp::from_nanos(u64::from_le_bytes(*until)) })
     }
 
     /// For shared data.

@@ -65,8 +65,7 @@ pub fn seal(sequence: u64, received: Timestamp, segment: &[u8]) -> Vec<u8> {
 pub fn open(sequence: u64, bytes: &[u8]) -> Option<(Timestamp, &[u8])> {
     let (found, rest) = bytes.split_first_chunk::<8>()?;
     let (received, segment) = rest.split_first_chunk::<8>()?;
-    (u64::from_le_bytes(*found) == sequence)
-        .then(|| (Timestamp::from_nanos(u64::from_le_bytes(*received)), segment))
+    (u64::from_le_bytes(*found) == sequence).then(|| (Timestamp::from_nanos(u64::from_le_bytes(*received)), segment))
 }
 
 #[cfg(test)]

@@ -83,7 +83,8 @@ const BODY_REPEATS: u32 = 2000;
 /// Mean nanoseconds of scanning a 32 KB chat body and of hashing its prompt.
 fn read_a_body(clock: &impl Fn() -> Timestamp) -> Option<(u128, u128)> {
     // Text as chats have it: escapes every few dozen bytes.
-    let prose = r#"The gateway reads each \"request\",\n hashes its prompt at a caf\u00e9 and picks the pod. "#.repeat(400);
+    let prose =
+        r#"The gateway reads each \"request\",\n hashes its prompt at a caf\u00e9 and picks the pod. "#.repeat(400);
     let body = format!(r#"{{"model":"m","stream":true,"messages":[{{"role":"user","content":"{prose}"}}]}}"#);
     let mut scanner = BodyScanner::new(ApiKind::ChatCompletions);
     let (mut scan, mut hash) = (Duration::ZERO, Duration::ZERO);
@@ -132,10 +133,15 @@ fn build(brain: &mut Brain, size: SelfBenchmark, chains: u32, now: Timestamp) ->
         ..wire::PoolSettings::default()
     };
     let endpoints = (0..size.endpoints)
-        .map(|slot| wire::Endpoint { slot, address: format!("10.0.{}.{}:8000", slot / 250, slot % 250), ..wire::Endpoint::default() })
+        .map(|slot| wire::Endpoint {
+            slot,
+            address: format!("10.0.{}.{}:8000", slot / 250, slot % 250),
+            ..wire::Endpoint::default()
+        })
         .collect();
     let everybody = (0..size.endpoints).map(|slot| slot * 4).collect();
-    let stem = wire::ResidencyGroup { holders: everybody, keys: (0..STEM).map(|at| key(0, at)).collect(), tokens: vec![] };
+    let stem =
+        wire::ResidencyGroup { holders: everybody, keys: (0..STEM).map(|at| key(0, at)).collect(), tokens: vec![] };
     let first = wire::PoolChange {
         name: POOL.to_owned(),
         settings: Some(settings),
@@ -152,7 +158,11 @@ fn build(brain: &mut Brain, size: SelfBenchmark, chains: u32, now: Timestamp) ->
         let mut holders: Vec<u32> = (0..=number % 3).map(|nth| (number * 7 + nth * 5) % size.endpoints * 4).collect();
         holders.sort_unstable();
         holders.dedup();
-        groups.push(wire::ResidencyGroup { holders, keys: (STEM..CHAIN).map(|at| key(number, at)).collect(), tokens: vec![] });
+        groups.push(wire::ResidencyGroup {
+            holders,
+            keys: (STEM..CHAIN).map(|at| key(number, at)).collect(),
+            tokens: vec![],
+        });
         keys += CHAIN - STEM;
         if keys >= SEGMENT_KEYS || number + 1 == chains {
             version += 1;
@@ -165,20 +175,29 @@ fn build(brain: &mut Brain, size: SelfBenchmark, chains: u32, now: Timestamp) ->
             fold(brain, version, 0, vec![change], now)?;
         }
     }
+    brain.set_live(wire::Live { epoch: 1, pools: vec![live(size)] }, now).ok()
+}
+
+/// Everybody has some work.
+fn live(size: SelfBenchmark) -> wire::LivePool {
     let row = |slot: u32| wire::LiveEndpoint {
         slot,
         slowness: 1.0,
-        others: Some(wire::Bookings { waiting: slot % 3, decoding: slot % 40, queued_tokens: 900, context_tokens: 40_000 }),
+        others: Some(wire::Bookings {
+            waiting: slot % 3,
+            decoding: slot % 40,
+            queued_tokens: 900,
+            context_tokens: 40_000,
+        }),
         scrape: Some(wire::Scrape { kv_used: 0.5, kv_capacity_tokens: 288_000, ..wire::Scrape::default() }),
     };
-    let live = wire::LivePool {
+    wire::LivePool {
         name: POOL.to_owned(),
         gateways: 4,
         arrivals_per_second: 100.0,
         endpoints: (0..size.endpoints).map(row).collect(),
         rates: None,
-    };
-    brain.set_live(wire::Live { epoch: 1, pools: vec![live] }, now).ok()
+    }
 }
 
 fn fold(brain: &mut Brain, version: u64, parts: u32, pools: Vec<wire::PoolChange>, now: Timestamp) -> Option<()> {

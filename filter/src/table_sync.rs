@@ -118,7 +118,10 @@ impl TableReader {
 
     fn refuse(&mut self, refused: &Refused) {
         self.refused += 1;
-        host::log(Level::Warn, &format!("kvasir: table segment refused, the last good table stays in force: {refused}"));
+        host::log(
+            Level::Warn,
+            &format!("kvasir: table segment refused, the last good table stays in force: {refused}"),
+        );
     }
 }
 

@@ -39,6 +39,7 @@ pub struct Brain {
     pub outbox: Outbox,
     heard: Option<Timestamp>,
     /// Body scanners between two requests, with their buffers.
+    #[expect(clippy::vec_box, reason = "a scanner is large and moves between here and a request on every request")]
     pub(crate) idle_scanners: Vec<Box<BodyScanner>>,
 }
 

@@ -37,7 +37,7 @@ const VACANT: Mark = Mark { key: 0, endpoint: EndpointId(0), at: Timestamp::ZERO
 
 /// Depths at which a chain of `length` chunks is marked: every fourth, and its end.
 fn marked_depths(length: usize) -> impl Iterator<Item = usize> {
-    let end = (length % STRIDE != 0).then_some(length);
+    let end = (!length.is_multiple_of(STRIDE)).then_some(length);
     (1..=length / STRIDE).map(|n| n * STRIDE).chain(end)
 }
 

@@ -82,18 +82,18 @@ impl Driven {
 
     /// The steering list, best first.
     pub(crate) fn destination(&self) -> Vec<&str> {
-        let steered = self.effects.iter().find_map(|effect| match effect {
-            Effect::Steer { destination, .. } => Some(destination.split(',').collect()),
-            _ => None,
+        let steered = self.effects.iter().find_map(|effect| {
+            let Effect::Steer { destination, .. } = effect else { return None };
+            Some(destination.split(',').collect())
         });
         steered.unwrap_or_else(|| panic!("not steered: {:?}", self.effects))
     }
 
     /// Status and body of the answer made here.
     pub(crate) fn reply(&self) -> (u16, String) {
-        let reply = self.effects.iter().find_map(|effect| match effect {
-            Effect::Reply(reply) => Some((reply.status, String::from_utf8(reply.body.clone()).unwrap())),
-            _ => None,
+        let reply = self.effects.iter().find_map(|effect| {
+            let Effect::Reply(reply) = effect else { return None };
+            Some((reply.status, String::from_utf8(reply.body.clone()).unwrap()))
         });
         reply.unwrap_or_else(|| panic!("not answered: {:?}", self.effects))
     }

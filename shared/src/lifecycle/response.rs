@@ -136,7 +136,7 @@ fn finish(answering: Answering, ending: Ending, step: &mut Step<'_>) {
     step.brain.outbox.observe(&pool, Observation::Completion(seen));
     step.effects.push(Effect::Count(Event::Completed {
         pool,
-        tpot_microseconds: tpot.map(|seconds| to_micros(seconds)),
+        tpot_microseconds: tpot.map(to_micros),
         prompt_tokens: u64::from(usage.prompt_tokens.unwrap_or(0)),
         cached_tokens: u64::from(usage.cached_tokens.unwrap_or(0)),
         prediction_error: usage.cached_tokens.map(|actual| u64::from(actual.abs_diff(routed.predicted_cached))),

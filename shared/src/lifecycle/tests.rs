@@ -149,9 +149,9 @@ fn the_explanation_names_the_winner_and_its_terms_when_asked_for() {
     let mut asked = post(&mut brain, CHAT, &[("x-kvasir-explain", "1")], chat_body("m", "x").as_bytes(), at(0));
     let to = asked.destination()[0].to_owned();
     let effects = asked.on(response(200, Some(&to)), &mut brain, at(1));
-    let explained = effects.iter().find_map(|effect| match effect {
-        Effect::AddResponseHeader(name, value) if name == headers::DECISION => Some(value.clone()),
-        _ => None,
+    let explained = effects.iter().find_map(|effect| {
+        let Effect::AddResponseHeader(name, value) = effect else { return None };
+        (name == headers::DECISION).then(|| value.clone())
     });
     let json: serde_json::Value = serde_json::from_str(&explained.unwrap()).unwrap();
     assert_eq!(json["candidates"][0]["endpoint"], to);
@@ -169,9 +169,9 @@ fn a_session_token_brings_the_next_request_back() {
     let mut first = post(&mut brain, CHAT, &[], chat_body("m", "x").as_bytes(), at(0));
     let to = first.destination()[0].to_owned();
     let effects = first.on(response(200, Some(&to)), &mut brain, at(1));
-    let token = effects.iter().find_map(|effect| match effect {
-        Effect::AddResponseHeader(name, value) if name == "x-session-token" => Some(value.clone()),
-        _ => None,
+    let token = effects.iter().find_map(|effect| {
+        let Effect::AddResponseHeader(name, value) = effect else { return None };
+        (name == "x-session-token").then(|| value.clone())
     });
     let token = token.unwrap();
     for id in 0..10 {

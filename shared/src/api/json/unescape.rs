@@ -98,7 +98,7 @@ pub(super) const fn unescaped(letter: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;
-    use proptest::prelude::{any, prop_oneof, proptest, Just, Strategy};
+    use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 
     use super::{plain_in, stands_for_itself, unescape};
 

@@ -22,7 +22,7 @@ struct Write {
 
 fn writes() -> impl Strategy<Value = Vec<Write>> {
     // Few distinct keys with equal low bits, so that probe chains collide and deletions shift.
-    let key = (0u64..40).prop_map(|k| (k / 8 + 1) << 32 | (k % 8) * 64 + 1);
+    let key = (0u64..40).prop_map(|k| ((k / 8 + 1) << 32) | ((k % 8) * 64 + 1));
     let codes = proptest::collection::btree_set((0u32..6).prop_map(|s| s * 4), 0..3);
     vec((codes, vec(key, 1..8)).prop_map(|(c, keys)| Write { codes: c.into_iter().collect(), keys }), 0..60)
 }
