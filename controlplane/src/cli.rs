@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use controlplane::explain::DEFAULT_PATH;
 use controlplane::telemetry::LogFormat;
 
 const EXAMPLES: &str = "\
@@ -17,6 +18,7 @@ Examples:
   kvasir standalone --config kvasir.yaml       # control plane and Envoy together
   curl http://127.0.0.1:8080/v1/models         # through Envoy
   curl http://127.0.0.1:9090/api/v1/endpoints  # what is known of the endpoints
+  kvasir explain --config kvasir.yaml --request body.json  # where would this go, and why?
 
   # apart: the control plane here, Envoy there
   kvasir serve --config kvasir.yaml
@@ -28,9 +30,9 @@ Examples:
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
-    /// What is logged, as in `info` or `warn,controlplane=debug`.
-    #[arg(long, global = true, env = "KVASIR_LOG", default_value = "info")]
-    pub(crate) log: String,
+    /// What is logged, as in `info` or `warn,controlplane=debug`. Default: `info` for what keeps running, else `error`.
+    #[arg(long, global = true, env = "KVASIR_LOG")]
+    pub(crate) log: Option<String>,
     /// How log lines look.
     #[arg(long, global = true, value_enum, default_value = "text")]
     pub(crate) log_format: LogFormat,
@@ -48,6 +50,17 @@ pub(crate) enum Command {
     Envoy(Source),
     /// Runs the control plane and an Envoy together, for a laptop or a single machine.
     Standalone(Standalone),
+}
+
+impl Cli {
+    /// What is logged: what was asked for, else what fits the command.
+    pub(crate) fn log(&self) -> &str {
+        let usual = match self.command {
+            Command::Serve(_) | Command::Standalone(_) => "info",
+            Command::Check(_) | Command::Explain(_) | Command::Envoy(_) => "error",
+        };
+        self.log.as_deref().unwrap_or(usual)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -75,17 +88,36 @@ pub(crate) struct Standalone {
     pub(crate) envoy: Option<PathBuf>,
 }
 
+const EXPLAIN_EXAMPLES: &str = r#"Examples:
+  echo '{"model": "llama", "messages": [{"role": "user", "content": "Hello"}]}' > body.json
+  kvasir explain --config kvasir.yaml --request body.json
+  kvasir explain --config kvasir.yaml --request body.json --json | jq .destination
+
+  # a completion with a tight service level, for one of several pools
+  kvasir explain --config kvasir.yaml --request body.json --pool llama --path /v1/completions -H 'x-slo-ttft-ms: 200'
+
+When a control plane answers at the configuration's listen.http, it is asked: its bookings and prefixes count. Otherwise
+the endpoints are discovered and probed once, here. The same over HTTP:
+  curl --data @body.json 'http://127.0.0.1:9090/api/v1/explain?pool=llama'"#;
+
 #[derive(Debug, Args)]
+#[command(after_help = EXPLAIN_EXAMPLES)]
 pub(crate) struct Explain {
     #[command(flatten)]
     pub(crate) source: Source,
     /// The request's body (JSON).
     #[arg(long, value_name = "FILE")]
     pub(crate) request: PathBuf,
-    /// The pool; default: the first.
+    /// The pool; default: found by the request's model, as gateways do.
     #[arg(long)]
     pub(crate) pool: Option<String>,
     /// The request's path.
-    #[arg(long, default_value = "/v1/chat/completions")]
+    #[arg(long, default_value = DEFAULT_PATH)]
     pub(crate) path: String,
+    /// A header of the request, such as a session's or a service level's; repeatable.
+    #[arg(long, short = 'H', value_name = "NAME: VALUE")]
+    pub(crate) header: Vec<String>,
+    /// Print the API's JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
 }

@@ -74,6 +74,8 @@ pub struct LoadSample {
     pub blocks: Option<u64>,
     /// LoRA adapters that are loaded and in use.
     pub adapters: Vec<String>,
+    /// When the engine's process started, seconds since 1970; `None` when it does not say. Another one is another process.
+    pub started: Option<f64>,
 }
 
 impl LoadSample {

@@ -1,5 +1,5 @@
 //! Kvasir's control plane: what it knows (`datastore`), where from (`discovery`, `scrape`, `health`), what it tells
-//! (`admin`), the Envoy it configures (`envoy`, `standalone`), and the `runtime` that owns all tasks.
+//! (`admin`, `explain`), the Envoy it configures (`envoy`, `standalone`), and the `runtime` that owns all tasks.
 //! Pure files and shell files never mix: only files named watch, poll, drive, serve, fetch, write touch the world.
 #![forbid(unsafe_code)]
 
@@ -10,6 +10,7 @@ pub mod config;
 pub mod datastore;
 pub mod discovery;
 pub mod envoy;
+pub mod explain;
 pub mod health;
 pub mod publish;
 pub mod rates;

@@ -4,12 +4,13 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks through them")]
 
 mod cli;
+mod explain_command;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Parser as _;
 use controlplane::config::watch::load;
 use controlplane::config::{Config, Discovery, Pool, summary::summary};
@@ -21,15 +22,16 @@ use controlplane::{standalone, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use cli::{Cli, Command, Explain, Serve, Source, Standalone};
+use cli::{Cli, Command, Serve, Source, Standalone};
+use explain_command::explain;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    telemetry::init_logs(&cli.log, cli.log_format);
+    telemetry::init_logs(cli.log(), cli.log_format);
     let outcome = match cli.command {
         Command::Check(source) => check(&source),
         Command::Envoy(source) => print_bootstrap(&source),
-        Command::Explain(asked) => explain(&asked),
+        Command::Explain(asked) => block_on(async { explain(asked).await.map(|text| print!("{text}")) }),
         Command::Serve(asked) => block_on(serve(asked)),
         Command::Standalone(asked) => block_on(run_standalone(asked)),
     };
@@ -78,12 +80,6 @@ fn absolute_paths(config: &mut Config) -> std::io::Result<()> {
         *folder = std::path::absolute(&*folder)?;
     }
     Ok(())
-}
-
-fn explain(asked: &Explain) -> anyhow::Result<()> {
-    load(&asked.source.config)?;
-    let _body = std::fs::read(&asked.request).with_context(|| asked.request.display().to_string())?;
-    bail!("explain is not available in this build (pool {:?}, path {})", asked.pool, asked.path)
 }
 
 async fn serve(asked: Serve) -> anyhow::Result<()> {

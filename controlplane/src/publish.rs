@@ -10,6 +10,7 @@ pub mod diff;
 pub mod drive;
 pub mod log;
 pub mod pool;
+pub mod restarts;
 pub mod serve;
 pub mod slots;
 pub mod split;
@@ -22,6 +23,7 @@ mod stream;
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
     clippy::missing_errors_doc,
+    clippy::too_many_lines,
     reason = "generated code"
 )]
 pub mod rpc {

@@ -6,7 +6,7 @@ mod pools;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
@@ -14,9 +14,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::Inspect;
 use crate::config::Config;
 use crate::datastore::drive::Datastore;
+use crate::explain::serve::Explainer;
 use crate::publish::drive::PublishHandle;
 use crate::scrape::Hint;
 use crate::telemetry::Metrics;
@@ -28,6 +28,9 @@ const HINTS: usize = 1024;
 
 /// How long the servers, and then everything else, may take to end.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long calls that are under way may go on when the gRPC server ends; a health watch would go on for ever.
+const LAST_CALLS: Duration = Duration::from_millis(500);
 
 /// What to run.
 #[derive(Debug)]
@@ -72,8 +75,8 @@ pub struct Running {
     pub ready: watch::Receiver<bool>,
     /// To see what is published.
     pub publishing: PublishHandle,
-    /// Who explains decisions; set it once.
-    pub inspect: Arc<OnceLock<Arc<dyn Inspect>>>,
+    /// Explains decisions.
+    pub explainer: Explainer,
     shutdown: Shutdown,
 }
 
@@ -97,7 +100,8 @@ impl Running {
     pub async fn stop(self) {
         let Shutdown { readiness, servers, sources, writer } = self.shutdown;
         readiness.cancel();
-        for (token, tasks) in [servers, sources] {
+        let streams = (servers.0.clone(), self.publishing.tasks);
+        for (token, tasks) in [servers, streams, sources] {
             token.cancel();
             tasks.close();
             if tokio::time::timeout(STOP_WITHIN, tasks.wait()).await.is_err() {

@@ -50,6 +50,21 @@ async fn a_dead_envoy_is_started_again_and_the_living_one_ends_with_us() {
 }
 
 #[tokio::test]
+async fn an_envoy_without_admin_interface_is_told_to_end_before_it_is_killed() {
+    let folder = RunFolder::create().unwrap();
+    let told = folder.path().join("told");
+    let envoy =
+        script(folder.path(), &format!("trap 'touch {}; exit 0' TERM; while :; do sleep 0.05; done", told.display()));
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    let supervising = tokio::spawn(async move { envoy.supervise(token).await });
+    pids(folder.path(), 1).await;
+    stop.cancel();
+    tokio::time::timeout(DEADLINE, supervising).await.unwrap().unwrap().unwrap();
+    assert!(told.exists(), "it was killed outright");
+}
+
+#[tokio::test]
 async fn an_envoy_that_ends_at_once_is_an_error_and_not_a_loop() {
     let folder = RunFolder::create().unwrap();
     let envoy = script(folder.path(), "exit 1");

@@ -50,8 +50,11 @@ const CHAIN: u32 = 256;
 const STEM: u32 = 64;
 const SEGMENT_KEYS: u32 = 4096;
 
-/// Runs the measurement with the host's clock. `None` when the table could not be built.
+/// Runs the measurement with the host's clock. `None` when the table cannot be built (no endpoints, or too many).
 pub fn run(size: SelfBenchmark, clock: impl Fn() -> Timestamp) -> Option<Timings> {
+    if size.endpoints == 0 {
+        return None;
+    }
     let mut draw = Draw::from_seed(1);
     let mut brain = Brain::default();
     let chains = size.chunks.saturating_sub(STEM).div_ceil(CHAIN - STEM).max(1);
@@ -209,6 +212,13 @@ fn fold(brain: &mut Brain, version: u64, parts: u32, pools: Vec<wire::PoolChange
 mod tests {
     use super::{SelfBenchmark, run};
     use shared::clock::Timestamp;
+
+    #[test]
+    fn sizes_that_make_no_table_are_refused() {
+        for endpoints in [0, 1025] {
+            assert_eq!(run(SelfBenchmark { endpoints, chunks: 100, decisions: 1 }, || Timestamp::ZERO), None);
+        }
+    }
 
     #[test]
     fn the_table_has_the_size_asked_for_and_every_decision_is_timed() {

@@ -243,7 +243,7 @@ fn gateway_name(now: Timestamp) -> String {
     {
         return name;
     }
-    let node = host::property("node\0id").ok().and_then(|id| String::from_utf8(id).ok()).unwrap_or_default();
+    let node = host::property("xds\0node\0id").ok().and_then(|id| String::from_utf8(id).ok()).unwrap_or_default();
     let name = format!("{node}-{:x}", now.as_nanos());
     let kept = host::set_shared(GATEWAY, name.as_bytes(), 0);
     if let Err(error) = kept {

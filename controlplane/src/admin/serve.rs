@@ -1,11 +1,11 @@
 //! The HTTP server: routes, readiness, graceful end. Handlers read snapshots and never wait for anything.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
@@ -14,11 +14,16 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Inspect, InspectError, inspect};
+use super::inspect;
 use crate::clock;
 use crate::datastore::View;
+use crate::explain::serve::Explainer;
+use crate::explain::{Asked, DEFAULT_PATH, ExplainError};
 use crate::publish::status::Status;
 use crate::telemetry::{METRICS_CONTENT_TYPE, Metrics};
+
+/// Request bodies to be explained may be as long as this; a pool's own limit is checked as a gateway would.
+const LONGEST_BODY: usize = 64 << 20;
 
 /// What the handlers read.
 #[derive(Clone)]
@@ -31,8 +36,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// What is published.
     pub tables: watch::Receiver<Arc<Status>>,
-    /// Set once, by whoever explains decisions.
-    pub inspect: Arc<OnceLock<Arc<dyn Inspect>>>,
+    /// Who explains decisions.
+    pub explainer: Explainer,
 }
 
 #[derive(Deserialize)]
@@ -53,7 +58,7 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
         .route("/api/v1/pools", get(pools))
         .route("/api/v1/endpoints", get(endpoints))
         .route("/api/v1/table", get(table))
-        .route("/api/v1/explain", post(explain))
+        .route("/api/v1/explain", post(explain).layer(DefaultBodyLimit::max(LONGEST_BODY)))
         .with_state(admin);
     axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
 }
@@ -74,7 +79,7 @@ async fn endpoints(State(admin): State<Admin>, Query(wanted): Query<Wanted>) -> 
     let view = Arc::clone(&admin.view.borrow());
     match wanted.pool.as_deref() {
         Some(name) if !view.pools.iter().any(|pool| pool.name == name) => {
-            refused(&InspectError::NoSuchPool(name.to_owned()))
+            refused(&ExplainError::NoSuchPool(name.to_owned()))
         }
         pool => Json(inspect::endpoints(&view, pool, clock::now())).into_response(),
     }
@@ -86,30 +91,36 @@ async fn table(State(admin): State<Admin>, Query(wanted): Query<Wanted>) -> Resp
         None => Json(&*status).into_response(),
         Some(name) => match status.pools.iter().find(|pool| pool.name == name) {
             Some(pool) => Json(pool).into_response(),
-            None => refused(&InspectError::NoSuchPool(name)),
+            None => refused(&ExplainError::NoSuchPool(name)),
         },
     }
 }
 
-async fn explain(State(admin): State<Admin>, Query(wanted): Query<Wanted>, body: Bytes) -> Response {
-    let Some(inspect) = admin.inspect.get() else { return unexplained() };
-    let path = wanted.path.as_deref().unwrap_or("/v1/chat/completions");
-    answer(inspect.explain(wanted.pool.as_deref(), path, &body).await)
+async fn explain(
+    State(admin): State<Admin>,
+    Query(wanted): Query<Wanted>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let asked = Asked {
+        pool: wanted.pool,
+        path: wanted.path.unwrap_or_else(|| DEFAULT_PATH.to_owned()),
+        headers: headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect(),
+        body: body.to_vec(),
+    };
+    admin.explainer.explain(asked).await.map_or_else(|error| refused(&error), |value| Json(value).into_response())
 }
 
-fn answer(found: Result<serde_json::Value, InspectError>) -> Response {
-    found.map_or_else(|error| refused(&error), |value| Json(value).into_response())
-}
-
-fn refused(error: &InspectError) -> Response {
+fn refused(error: &ExplainError) -> Response {
     let status = match error {
-        InspectError::NoSuchPool(_) => StatusCode::NOT_FOUND,
-        InspectError::BadRequest(_) => StatusCode::BAD_REQUEST,
-        InspectError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        ExplainError::NoSuchPool(_) => StatusCode::NOT_FOUND,
+        ExplainError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        ExplainError::Table(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        // As a gateway would answer it, byte for byte.
+        ExplainError::Refused(reply) => {
+            let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            return (status, axum::response::AppendHeaders(reply.headers.clone()), reply.body.clone()).into_response();
+        }
     };
     (status, Json(json!({"error": error.to_string()}))).into_response()
-}
-
-fn unexplained() -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"error": "nobody explains decisions here"}))).into_response()
 }

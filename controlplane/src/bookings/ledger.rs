@@ -28,6 +28,11 @@ const LEAK_SCRAPES: u8 = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GatewayId(pub u64);
 
+impl GatewayId {
+    /// A gateway that never books anything: to it, all work is others'.
+    pub const NOBODY: Self = Self(u64::MAX);
+}
+
 /// What an engine says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scraped {
@@ -205,11 +210,10 @@ impl Ledger {
         others.fold(account.surplus, |sum, (_, c)| sum.plus(c.counted()))
     }
 
-    /// Everybody's work, for people.
+    /// Has any gateway work on the endpoint?
     #[must_use]
-    pub fn all(&self, endpoint: EndpointId) -> Load {
-        let Some(account) = self.accounts.get(&endpoint) else { return Load::default() };
-        account.by_gateway.values().fold(account.surplus, |sum, c| sum.plus(c.counted()))
+    pub fn is_booked(&self, endpoint: EndpointId) -> bool {
+        self.accounts.get(&endpoint).is_some_and(|account| account.booked().in_flight() > 0)
     }
 
     /// Gateways that report now.

@@ -57,7 +57,7 @@ pub struct Pool {
     /// Service levels: how TTFT is weighed against TPOT.
     #[serde(default)]
     pub slo: Slo,
-    /// Bytes in a prefix chunk, 16 to 65536. Default 128.
+    /// Bytes in a prefix chunk, 16 to 65536. Default 256, about 64 tokens.
     pub chunk_bytes: Option<u32>,
     /// Endpoints in the steering header, best first, 1 to 8. Default 3.
     pub choices: Option<u32>,
@@ -200,7 +200,7 @@ pub struct Gateway {
     pub listen: Option<Address>,
     /// Envoy's admin interface, loopback only. Default `127.0.0.1:9901`.
     pub admin: Option<String>,
-    /// `hold` (default) or `state`.
+    /// `hold` (default) or `state`, which serves one pool only.
     pub mode: Option<Mode>,
     /// The built filter. Default `target/wasm/kvasir_filter.wasm` under the working directory.
     pub wasm: Option<PathBuf>,

@@ -11,8 +11,9 @@ pub fn summary(config: &Config, listed: &dyn Fn(&Pool) -> Result<usize, String>)
     let mut out = String::new();
     line(&mut out, 0, format!("gateways connect to gRPC {}", config.grpc));
     line(&mut out, 0, format!("metrics, health and API on http://{}", config.http));
-    for (index, pool) in config.pools.iter().enumerate() {
-        let default = if index == 0 { " (the gateways' default)" } else { "" };
+    let first = config.pools.iter().map(|pool| pool.name.as_str()).min().filter(|_| config.pools.len() > 1);
+    for pool in &config.pools {
+        let default = if first == Some(&pool.name) { " (gets requests that name no model, too)" } else { "" };
         line(&mut out, 0, format!("pool {}{default}", pool.name));
         describe(&mut out, pool, listed(pool));
     }

@@ -19,7 +19,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
     let pool = &config.pools[0];
     assert!((pool.settings.slo_ttft_seconds - 2.0).abs() < 1e-12);
     assert!((pool.settings.slo_tpot_seconds - 0.05).abs() < 1e-12);
-    assert_eq!((pool.settings.chunk_bytes, pool.settings.choices), (128, 3));
+    assert_eq!((pool.settings.chunk_bytes, pool.settings.choices), (256, 3));
     assert_eq!(pool.settings.max_body_bytes, 32 << 20);
     assert_eq!((pool.scrape.busy, pool.scrape.idle), (Duration::from_millis(50), Duration::from_secs(1)));
     assert_eq!(config.gateway.listen.to_string(), "127.0.0.1:8080");
@@ -92,6 +92,14 @@ fn two_pools_of_one_name_are_refused() {
 }
 
 #[test]
+fn state_mode_serves_one_pool() {
+    let pool = |name: &str| format!("{{name: {name}, discovery: {{static: {{endpoints: []}}}}}}");
+    let told = refusal(&format!("{{pools: [{}, {}], gateway: {{mode: state}}}}", pool("a"), pool("b")));
+    assert!(told.starts_with("gateway.mode: must be hold with more than one pool"), "{told}");
+    assert!(parse(&format!("{{pools: [{}], gateway: {{mode: state}}}}", pool("a"))).is_ok());
+}
+
+#[test]
 fn text_that_is_not_yaml_is_refused_without_a_panic() {
     for text in ["", "{", "pools", "pools: 3", "\u{0}", "- a\n b: [", "&a [*a]"] {
         assert!(parse(text).is_err(), "{text:?}");
@@ -103,4 +111,34 @@ fn gateways_on_this_machine_reach_a_wildcard_listener_by_loopback() {
     let config = parse(SMALLEST).unwrap();
     assert_eq!(config.control_plane_for("0.0.0.0:9002".parse().unwrap()), "127.0.0.1:9002");
     assert_eq!(config.control_plane_for("10.1.2.3:9002".parse().unwrap()), "10.1.2.3:9002");
+}
+
+/// The annotated configuration of the README.
+fn manual() -> &'static str {
+    let manual = include_str!("../../README.md");
+    manual.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap()
+}
+
+#[test]
+fn the_manuals_configuration_is_accepted() {
+    let config = parse(manual()).unwrap();
+    assert_eq!(config.pools[0].models.as_ref().unwrap().len(), 2);
+    assert_eq!(config.pools[0].kv_cache_tokens, Some(288_000));
+    // The other form of discovery stands there as a comment.
+    let fixed: String = manual().lines().filter(|line| !line.contains(" file: {")).map(|l| format!("{l}\n")).collect();
+    let config = parse(&fixed.replace("# static:", "static:")).unwrap();
+    let Discovery::Static(endpoints) = &config.pools[0].discovery else { panic!("{:?}", config.pools[0].discovery) };
+    assert_eq!(endpoints.len(), 2);
+}
+
+#[test]
+fn the_manual_states_the_defaults() {
+    let text = manual().replace(
+        "# static: {endpoints: [10.0.0.1:8000, {address: 10.0.0.2, port: 8000, labels: {zone: a}}]}",
+        "static: {endpoints: []}",
+    );
+    let stated: String =
+        text.lines().filter(|line| !line.contains("# example")).map(|line| format!("{line}\n")).collect();
+    let smallest = parse("pools: [{name: llama, discovery: {static: {endpoints: []}}}]").unwrap();
+    assert_eq!(parse(&stated).unwrap(), smallest);
 }

@@ -93,6 +93,11 @@ pub(super) fn config(raw: raw::Config, folder: &Path) -> Result<Config, Vec<Prob
         pools.push(pool(&mut checks, &path, raw, folder));
     }
     let gateway = gateway(&mut checks, raw.gateway, folder);
+    if gateway.mode == Mode::State && pools.len() > 1 {
+        let rule =
+            "must be hold with more than one pool: state mode cannot change the route, so only one pool is reached";
+        checks.refuse("gateway.mode", rule, format!("state and {} pools", pools.len()));
+    }
     if checks.0.is_empty() { Ok(Config { grpc, http, pools, gateway }) } else { Err(checks.0) }
 }
 
@@ -140,7 +145,7 @@ fn settings(checks: &mut Checks, path: &str, raw: &raw::Pool) -> shared::wire::P
         }
     }
     shared::wire::PoolSettings {
-        chunk_bytes: checks.number(&format!("{path}.chunkBytes"), raw.chunk_bytes, 128, (16, 65_536)),
+        chunk_bytes: checks.number(&format!("{path}.chunkBytes"), raw.chunk_bytes, 256, (16, 65_536)),
         slo_ttft_seconds: ttft.as_secs_f64(),
         slo_tpot_seconds: tpot.as_secs_f64(),
         choices: checks.number(&format!("{path}.choices"), raw.choices, 3, (1, 8)),

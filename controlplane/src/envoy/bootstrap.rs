@@ -8,7 +8,53 @@ use super::{cluster, listener, socket_address};
 use crate::config::{Config, Discovery, Problem};
 
 /// Labels that the filter puts into the names of its stats, as `|name=value`.
-const TAGS: [&str; 4] = ["pool", "endpoint", "model", "reason"];
+const TAGS: [&str; 6] = ["pool", "endpoint", "model", "reason", "stage", "status"];
+
+/// What Envoy calls the statistics of filters.
+const FILTER_STATS: &str = "wasmcustom.";
+
+/// Bounds of the filter's histograms: Envoy's own are milliseconds of whole requests and too coarse for decisions.
+const BUCKETS: [(&str, &[f64]); 4] = [
+    (
+        "kvasir_decision_microseconds",
+        &[
+            1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 25.0, 35.0, 50.0, 75.0, 100.0, 200.0, 500.0, 1000.0, 2000.0,
+            5000.0, 20_000.0,
+        ],
+    ),
+    (
+        "kvasir_time_to_first_token_milliseconds",
+        &[
+            5.0, 10.0, 20.0, 35.0, 50.0, 75.0, 100.0, 150.0, 200.0, 300.0, 500.0, 750.0, 1000.0, 1500.0, 2000.0,
+            3000.0, 5000.0, 10_000.0, 30_000.0, 120_000.0,
+        ],
+    ),
+    (
+        "kvasir_time_per_output_token_microseconds",
+        &[
+            1000.0,
+            2000.0,
+            5000.0,
+            7500.0,
+            10_000.0,
+            15_000.0,
+            20_000.0,
+            25_000.0,
+            30_000.0,
+            40_000.0,
+            50_000.0,
+            75_000.0,
+            100_000.0,
+            200_000.0,
+            500_000.0,
+            2_000_000.0,
+        ],
+    ),
+    (
+        "kvasir_cached_tokens_prediction_error",
+        &[1.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 16_384.0, 65_536.0],
+    ),
+];
 
 /// The bootstrap. `control_plane` is `host:port` of the gRPC port, `eds_folder` where the endpoint files are.
 ///
@@ -27,10 +73,15 @@ pub fn bootstrap(config: &Config, control_plane: &str, eds_folder: Option<&Path>
     let clusters: Vec<Value> = pools.chain([cluster::control_plane(control_plane)]).collect();
     let tags: Vec<Value> =
         TAGS.iter().map(|tag| json!({"tag_name": tag, "regex": format!("(\\|{tag}=([^|]*))")})).collect();
+    let buckets: Vec<Value> = BUCKETS
+        .iter()
+        .map(|(name, bounds)| json!({"match": {"prefix": format!("{FILTER_STATS}{name}")}, "buckets": bounds}))
+        .collect();
     Ok(json!({
-        "node": {"id": "kvasir-gateway", "cluster": "kvasir"},
+        // Gateways are known to the control plane by this; `--service-node` of Envoy overrides it.
+        "node": {"id": format!("kvasir-{}", config.gateway.listen), "cluster": "kvasir"},
         "admin": {"address": socket_address(&config.gateway.admin.to_string())},
-        "stats_config": {"stats_tags": tags},
+        "stats_config": {"stats_tags": tags, "histogram_bucket_settings": buckets},
         "static_resources": {"listeners": [listener::listener(config)], "clusters": clusters},
     }))
 }
@@ -47,6 +98,18 @@ mod tests {
         Config::parse(&text, Path::new("/")).unwrap()
     }
 
+    fn one_pool(extra: &str) -> Config {
+        let text = format!("pools: [{{name: a, maxBody: 1MiB, discovery: {{static: {{endpoints: []}}}}}}]\n{extra}");
+        Config::parse(&text, Path::new("/")).unwrap()
+    }
+
+    /// What the filter itself reads.
+    fn plugin(bootstrap: &Value) -> Value {
+        let path = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config";
+        let text = bootstrap.pointer(&format!("{path}/config/configuration/value")).unwrap();
+        serde_json::from_str(text.as_str().unwrap()).unwrap()
+    }
+
     fn render(config: &Config) -> Value {
         bootstrap(config, "127.0.0.1:9002", Some(Path::new("/eds"))).unwrap()
     }
@@ -61,7 +124,7 @@ mod tests {
         let hold = render(&config(""));
         assert_eq!(filter_names(&hold), ["envoy.filters.http.wasm", "envoy.filters.http.router"]);
         assert!(hold.to_string().contains("\"allow_on_headers_stop_iteration\":true"));
-        let state = render(&config("gateway: {mode: state}"));
+        let state = render(&one_pool("gateway: {mode: state}"));
         assert_eq!(
             filter_names(&state),
             [
@@ -83,7 +146,22 @@ mod tests {
         assert_eq!(routes[0]["route"]["cluster"], "kvasir-pool-b");
         assert_eq!(routes[0]["match"]["headers"][0]["name"], "x-kvasir-pool");
         assert_eq!(routes[1]["route"]["cluster"], "kvasir-pool-a");
-        assert_eq!(routes[0]["request_body_buffer_limit"], 2 << 20);
+        assert_eq!(routes[0]["request_body_buffer_limit"], 3 << 20, "2 MiB and room for a read");
+    }
+
+    #[test]
+    fn the_filter_is_told_its_pool_only_when_there_is_one() {
+        let plugin_of = |config: &Config| plugin(&render(config));
+        let (one, two) = (plugin_of(&one_pool("")), plugin_of(&config("")));
+        assert_eq!((&one["pool"], &one["max_body_bytes"]), (&"a".into(), &(1 << 20).into()));
+        assert_eq!((two.get("pool"), &two["max_body_bytes"]), (None, &(2 << 20).into()));
+    }
+
+    #[test]
+    fn bucket_bounds_grow() {
+        for (name, bounds) in BUCKETS {
+            assert!(bounds.is_sorted_by(|a, b| a < b), "{name}");
+        }
     }
 
     #[test]

@@ -19,6 +19,10 @@ const OURS: [&str; 10] = [
     POOL_HEADER,
 ];
 
+/// Envoy buffers a chunk, and refuses the body in words of its own, before the filter sees that chunk. Room for one read of
+/// a connection (1 MiB by default) lets the filter refuse first and name the limit.
+const ROOM_FOR_A_READ: u64 = 1 << 20;
+
 /// The one listener.
 pub(super) fn listener(config: &Config) -> Value {
     json!({
@@ -71,6 +75,10 @@ fn routes(pools: &[Pool]) -> Vec<Value> {
 /// The whole body is buffered before the route is final, so every route has the limit of the most generous pool; the
 /// filter holds each pool to its own.
 fn max_body(pools: &[Pool]) -> u64 {
+    largest_limit(pools).saturating_add(ROOM_FOR_A_READ)
+}
+
+fn largest_limit(pools: &[Pool]) -> u64 {
     pools.iter().map(|pool| pool.settings.max_body_bytes).max().unwrap_or(0)
 }
 
@@ -127,13 +135,15 @@ fn wasm(config: &Config) -> Value {
         Mode::Hold => ("hold", true),
         Mode::State => ("state", false),
     };
-    let first = config.pools.first();
-    let plugin = json!({
-        "pool": first.map(|pool| pool.name.as_str()),
+    let mut plugin = json!({
         "mode": mode,
         "cluster": CONTROL_PLANE_CLUSTER,
-        "max_body_bytes": first.map(|pool| pool.settings.max_body_bytes),
+        "max_body_bytes": largest_limit(&config.pools),
     });
+    // Among several pools the filter finds the one that serves the request's model.
+    if let ([pool], Some(fields)) = (config.pools.as_slice(), plugin.as_object_mut()) {
+        fields.insert("pool".to_owned(), pool.name.as_str().into());
+    }
     let mut wasm = json!({
         "name": "kvasir",
         "root_id": "kvasir",

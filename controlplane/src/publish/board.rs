@@ -17,6 +17,7 @@ use super::split::split;
 use super::status::{PoolStatus, Status};
 use crate::bookings::ledger::GatewayId;
 use crate::datastore::View;
+use crate::scrape::Hint;
 
 /// Memberships over all pools unless configured: about 250 MB at the measured 60 bytes.
 pub const RESIDENCY_BUDGET: usize = 4_000_000;
@@ -107,21 +108,21 @@ impl Board {
         self.live_changed = true;
     }
 
-    /// A gateway reported. Returns failures per endpoint, for health.
-    pub fn report(&mut self, gateway: GatewayId, report: &Report, now: Timestamp) -> Vec<(EndpointId, u32)> {
+    /// A gateway reported. Returns what of it should bring a probe forward.
+    pub fn report(&mut self, gateway: GatewayId, report: &Report, now: Timestamp) -> Vec<Hint> {
         let Some(seat) = self.seats.get(&gateway) else { return Vec::new() };
         if self.seats.iter().any(|(&id, other)| id > gateway && other.name == seat.name) {
             return Vec::new();
         }
-        let mut failures = Vec::new();
+        let mut hints = Vec::new();
         for pool in &report.pools {
             if let Some(state) = self.pools.get_mut(&pool.name) {
                 let reported = state.report(gateway, pool, now);
                 self.live_changed |= reported.changed;
-                failures.extend(reported.failures);
+                hints.extend(reported.hints);
             }
         }
-        failures
+        hints
     }
 
     /// Takes the deltas since the last call, each the content of one segment.
@@ -189,6 +190,17 @@ impl Board {
             lives.push((gateway, sent));
         }
         lives
+    }
+
+    /// What a gateway without work of its own would be told of all pools now.
+    #[must_use]
+    pub fn live_of_all(&mut self, now: Timestamp) -> Live {
+        let pools = self.pools.values_mut().map(|pool| {
+            let mut live = pool.live(GatewayId::NOBODY, now);
+            pool.set_ages(&mut live, now);
+            live
+        });
+        Live { epoch: self.epoch, pools: pools.collect() }
     }
 
     /// When `take_lives` has something to do next without further input.

@@ -9,6 +9,7 @@ use shared::clock::Timestamp;
 use shared::identity::EndpointId;
 use shared::wire::{Live, Segment};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::task::TaskTracker;
 
 use super::board::{Board, HEARTBEAT, RESIDENCY_BUDGET};
 use super::log::{LOG_BYTES, TableLog, snapshot_segments};
@@ -19,6 +20,7 @@ use super::stream::{Input, Shared, Totals};
 use crate::bookings::ledger::GatewayId;
 use crate::clock;
 use crate::datastore::View;
+use crate::scrape::Hint;
 
 /// Shortest time between two publications: a quarter of the 50 ms that sharing between gateways may take is plenty.
 const PERIOD: Duration = Duration::from_millis(10);
@@ -46,27 +48,43 @@ impl Default for PublishSettings {
 pub struct PublishHandle {
     /// At most a second old.
     pub status: watch::Receiver<Arc<Status>>,
-    /// Ends after the shutdown signal.
-    pub task: tokio::task::JoinHandle<()>,
+    /// To read what is published.
+    pub tables: TableReader,
+    /// The task and every gateway's stream; all end after the shutdown signal.
+    pub tasks: TaskTracker,
+}
+
+/// Reads what is published; clones read the same.
+#[derive(Clone)]
+pub struct TableReader {
     inputs: mpsc::Sender<Input>,
 }
 
-impl PublishHandle {
-    /// The whole table as a snapshot's segments; `None` when the task has ended.
-    pub async fn snapshot(&self) -> Option<Vec<Segment>> {
+/// All that is published, at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dump {
+    /// The whole table as a snapshot's segments.
+    pub segments: Vec<Segment>,
+    /// What a gateway without work of its own would be told: everybody's bookings.
+    pub live: Live,
+}
+
+impl TableReader {
+    /// What is published now; `None` when the task has ended.
+    pub async fn dump(&self) -> Option<Dump> {
         let (reply, answer) = oneshot::channel();
         self.inputs.send(Input::Dump(reply)).await.ok()?;
         answer.await.ok()
     }
 }
 
-/// Starts the task. `failures` gets what gateways report about endpoints and must be drained (when it is full, the news is
+/// Starts the task. `hints` gets what gateways report about endpoints and must be drained (when it is full, the news is
 /// dropped: gateways go on reporting). Streams and task end when `shutdown` turns true or its sender is dropped.
 #[must_use]
 pub fn start(
     settings: PublishSettings,
     view: watch::Receiver<Arc<View>>,
-    failures: mpsc::Sender<(EndpointId, u32)>,
+    hints: mpsc::Sender<Hint>,
     shutdown: watch::Receiver<bool>,
 ) -> (RoutingTableServer<TableService>, PublishHandle) {
     let now = clock::now();
@@ -77,7 +95,14 @@ pub fn start(
     let (head, head_seen) = watch::channel(0);
     let (status, status_seen) = watch::channel(Arc::new(Status { epoch, ..Status::default() }));
     let totals = Arc::new(Totals::default());
-    let shared = Shared { log: log.clone(), head: head_seen, inputs: inputs.clone(), totals: totals.clone() };
+    let tasks = TaskTracker::new();
+    let shared = Shared {
+        log: log.clone(),
+        head: head_seen,
+        inputs: inputs.clone(),
+        totals: totals.clone(),
+        streams: tasks.clone(),
+    };
     let board = Board::new(epoch, random(), settings.residency_budget);
     let publisher = Publisher {
         board,
@@ -85,15 +110,16 @@ pub fn start(
         head,
         status,
         totals,
-        failures,
+        hints,
         lives: BTreeMap::new(),
         unplaced: Vec::new(),
         snapshot_wanted: false,
         published: Timestamp::ZERO,
         status_at: Timestamp::ZERO,
     };
-    let task = tokio::spawn(publisher.run(view, incoming, shutdown));
-    (RoutingTableServer::new(TableService::new(shared)), PublishHandle { status: status_seen, task, inputs })
+    tasks.spawn(publisher.run(view, incoming, shutdown));
+    let handle = PublishHandle { status: status_seen, tables: TableReader { inputs }, tasks };
+    (RoutingTableServer::new(TableService::new(shared)), handle)
 }
 
 /// The standard library's own source of hash seeds.
@@ -108,7 +134,7 @@ struct Publisher {
     head: watch::Sender<u64>,
     status: watch::Sender<Arc<Status>>,
     totals: Arc<Totals>,
-    failures: mpsc::Sender<(EndpointId, u32)>,
+    hints: mpsc::Sender<Hint>,
     lives: BTreeMap<GatewayId, watch::Sender<Option<Live>>>,
     /// With their pools; already logged.
     unplaced: Vec<(String, EndpointId)>,
@@ -182,9 +208,9 @@ impl Publisher {
                 self.board.open(gateway, name, pools, now);
             }
             Input::Report(gateway, report) => {
-                for failure in self.board.report(gateway, &report, now) {
-                    if self.failures.try_send(failure).is_err() {
-                        tracing::warn!(endpoint = ?failure.0, "endpoint failure not passed on");
+                for hint in self.board.report(gateway, &report, now) {
+                    if self.hints.try_send(hint).is_err() {
+                        tracing::debug!(?hint, "hint not passed on");
                     }
                 }
             }
@@ -196,8 +222,9 @@ impl Publisher {
             Input::Dump(reply) => {
                 self.publish(now);
                 let (epoch, version) = self.epoch_and_version();
+                let segments = snapshot_segments(epoch, version, self.board.snapshot());
                 // Whoever asked may be gone.
-                reply.send(snapshot_segments(epoch, version, self.board.snapshot())).ok();
+                reply.send(Dump { segments, live: self.board.live_of_all(now) }).ok();
             }
         }
     }

@@ -8,6 +8,7 @@ use shared::identity::EndpointId;
 use shared::wire::{Completion, LiveEndpoint, LivePool, PoolReport, Scrape};
 
 use super::build::{PoolRows, pool_rows};
+use super::restarts::Restarts;
 use super::slots::{SlotBook, SlotChanges, number};
 use super::status::{EndpointStatus, PoolCounters, PoolStatus, RatesStatus};
 use crate::bookings::arrivals::Arrivals;
@@ -17,11 +18,13 @@ use crate::datastore::{EndpointView, LoadSample, PoolView, Readiness};
 use crate::rates::fleet::FleetRates;
 use crate::residency::capacity::capacity_chunks;
 use crate::residency::index::ResidencyIndex;
+use crate::scrape::Hint;
 
 /// See the module.
 pub struct PoolState {
     view: PoolView,
     pub(super) slots: SlotBook,
+    restarts: Restarts,
     pub(super) residency: ResidencyIndex,
     pub(super) ledger: Ledger,
     rates: FleetRates,
@@ -33,8 +36,8 @@ pub struct PoolState {
 /// What a report did besides changing this pool's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reported {
-    /// Failures per endpoint, for health.
-    pub failures: Vec<(EndpointId, u32)>,
+    /// What should bring a probe of an endpoint forward.
+    pub hints: Vec<Hint>,
     /// Did anything change that other gateways must see?
     pub changed: bool,
 }
@@ -46,6 +49,7 @@ impl PoolState {
         Self {
             view: PoolView { endpoints: Vec::new(), ..view.clone() },
             slots: SlotBook::default(),
+            restarts: Restarts::default(),
             residency: ResidencyIndex::new(secret),
             ledger: Ledger::default(),
             rates: FleetRates::default(),
@@ -68,12 +72,17 @@ impl PoolState {
         changes.unplaced.extend(unsound.iter().map(|e| e.id));
         for &(id, slot) in &changes.removed {
             self.residency.clear(slot);
+            self.restarts.forget(id);
             self.ledger.endpoint_gone(id);
             self.rates.forget(id);
         }
         self.unplaced = changes.unplaced.len();
         for endpoint in &view.endpoints {
             let Some(slot) = self.slots.slot(endpoint.id) else { continue };
+            if self.restarts.observe(endpoint) {
+                self.residency.clear(slot);
+                self.counters.residency_resets += 1;
+            }
             let tokens = endpoint.load.as_ref().and_then(LoadSample::kv_capacity_tokens);
             let chunks = capacity_chunks(tokens, self.rates.bytes_per_token(), view.settings.chunk_bytes);
             self.residency.set_capacity(slot, chunks);
@@ -95,7 +104,10 @@ impl PoolState {
                 bookings.insert(id, load);
             }
         }
+        let idle: Vec<EndpointId> = bookings.keys().copied().filter(|&id| !self.ledger.is_booked(id)).collect();
         let mut changed = self.ledger.report(gateway, &bookings, now);
+        let busy = idle.into_iter().filter(|&id| self.ledger.is_booked(id));
+        let mut hints: Vec<Hint> = busy.map(|endpoint| Hint::Busy { endpoint }).collect();
         changed |= !(report.routes.is_empty() && report.first_tokens.is_empty() && report.completions.is_empty());
         self.arrivals.observe(u32::try_from(report.routes.len()).unwrap_or(u32::MAX), now);
         for route in &report.routes {
@@ -117,9 +129,12 @@ impl PoolState {
         for completion in &report.completions {
             self.complete(completion);
         }
-        let failures = report.failures.iter().filter(|f| f.count > 0);
-        let failures = failures.filter_map(|f| Some((self.known(f.endpoint)?, f.count))).collect();
-        Reported { failures, changed }
+        for failure in report.failures.iter().filter(|failure| failure.count > 0) {
+            if let Some(endpoint) = self.known(failure.endpoint) {
+                hints.push(Hint::Failed { endpoint, count: failure.count });
+            }
+        }
+        Reported { hints, changed }
     }
 
     fn known(&mut self, endpoint: u64) -> Option<EndpointId> {
@@ -226,7 +241,7 @@ impl PoolState {
 
     fn endpoint_status(&self, endpoint: &EndpointView) -> Option<EndpointStatus> {
         let slot = self.slots.slot(endpoint.id)?;
-        let load = self.ledger.all(endpoint.id);
+        let load = self.ledger.others(GatewayId::NOBODY, endpoint.id);
         Some(EndpointStatus {
             slot: number(slot),
             address: endpoint.address.clone(),

@@ -38,7 +38,7 @@ impl RoutingTable for TableService {
     async fn sync(&self, request: Request<Streaming<FromGateway>>) -> Result<Response<Self::SyncStream>, Status> {
         let (out, messages) = mpsc::channel(OUT_MESSAGES);
         let gateway = GatewayId(self.streams.fetch_add(1, Ordering::Relaxed));
-        tokio::spawn(converse(self.shared.clone(), gateway, request.into_inner(), out));
+        self.shared.streams.spawn(converse(self.shared.clone(), gateway, request.into_inner(), out));
         Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
     }
 }

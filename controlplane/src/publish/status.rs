@@ -119,6 +119,8 @@ pub struct PoolCounters {
     pub overpredicted_tokens: u64,
     /// Sum of cached beyond predicted tokens.
     pub underpredicted_tokens: u64,
+    /// Endpoints whose learned residency was dropped because they restarted or became unhealthy.
+    pub residency_resets: u64,
     /// Contributions of gateways that were clamped as leaks.
     pub clamped_bookings: u64,
 }

@@ -8,9 +8,11 @@ use prost::Message;
 use shared::wire::{FromGateway, Live, Report, Segment, Subscribe, ToGateway, from_gateway, to_gateway};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
 use tonic::{Status, Streaming};
 
 use super::board::wants;
+use super::drive::Dump;
 use super::log::{Next, TableLog};
 use super::status::Traffic;
 use crate::bookings::ledger::GatewayId;
@@ -36,7 +38,7 @@ pub(super) enum Input {
     Closed(GatewayId),
     SnapshotWanted,
     /// The whole table for somebody in this process.
-    Dump(oneshot::Sender<Vec<Segment>>),
+    Dump(oneshot::Sender<Dump>),
 }
 
 /// Totals over all streams.
@@ -69,6 +71,8 @@ pub(super) struct Shared {
     pub(super) head: watch::Receiver<u64>,
     pub(super) inputs: mpsc::Sender<Input>,
     pub(super) totals: Arc<Totals>,
+    /// Owns the streams' tasks.
+    pub(super) streams: TaskTracker,
 }
 
 impl Shared {

@@ -10,18 +10,21 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 use tracing::{error, info, warn};
 
 use super::pools::Pools;
-use super::{HINTS, Options, Running, Shutdown, StartError};
+use super::{HINTS, LAST_CALLS, Options, Running, Shutdown, StartError};
 use crate::admin::serve::{Admin, serve as serve_admin};
 use crate::config::Config;
 use crate::config::watch::{LOOK, Watched};
 use crate::datastore::drive::{Datastore, datastore};
 use crate::envoy::write::follow as write_endpoints;
+use crate::explain::serve::Explainer;
 use crate::publish;
 use crate::publish::drive::{PublishHandle, PublishSettings};
 use crate::publish::rpc::routing_table_server::RoutingTableServer;
@@ -55,7 +58,6 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let (hints, _) = broadcast::channel(HINTS);
     let (serving, serving_reader) = watch::channel(false);
     let ready = readiness(&store, serving_reader, &shutdown);
-    let inspect = Arc::default();
 
     let mut pools = Pools {
         datastore: store.clone(),
@@ -69,17 +71,19 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     pools.apply(&config.pools).await;
 
     let (stop, tasks) = &shutdown.servers;
-    let (tables, publishing) = publish_tables(&store, hints.clone(), stop);
+    let (tables, publishing) = publish_tables(&store, hints.clone(), &shutdown.servers);
+    let explainer = Explainer::new(publishing.tables.clone());
     metrics.collect(Box::new(TableCollector::new(publishing.status.clone())));
     let admin = Admin {
         tables: publishing.status.clone(),
         view: store.view.clone(),
         ready: ready.clone(),
         metrics: Arc::clone(&metrics),
-        inspect: Arc::clone(&inspect),
+        explainer: explainer.clone(),
     };
     tasks.spawn(ended("http", serve_admin(http_listener, admin, stop.clone())));
-    tasks.spawn(serve_grpc(grpc_listener, (store.clone(), serving), tables, stop.clone()));
+    let stops = (shutdown.readiness.clone(), stop.clone());
+    tasks.spawn(serve_grpc(grpc_listener, (store.clone(), serving), tables, stops));
     let (stop, tasks) = &shutdown.sources;
     if let Some(folder) = config.gateway.eds_directory.clone() {
         tasks.spawn(write_endpoints(store.view.clone(), folder, stop.clone()));
@@ -88,7 +92,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         tasks.spawn(follow_config(path, config, pools, stop.clone()));
     }
     info!(%grpc, %http, "listening");
-    Ok(Running { grpc, http, datastore: store, hints, metrics, ready, inspect, publishing, shutdown })
+    Ok(Running { grpc, http, datastore: store, hints, metrics, ready, explainer, publishing, shutdown })
 }
 
 async fn bind(address: SocketAddr, what: &'static str) -> Result<TcpListener, StartError> {
@@ -130,30 +134,30 @@ fn readiness(store: &Datastore, mut serving: watch::Receiver<bool>, shutdown: &S
 fn publish_tables(
     store: &Datastore,
     hints: broadcast::Sender<Hint>,
-    stop: &CancellationToken,
+    (stop, tasks): &(CancellationToken, TaskTracker),
 ) -> (RoutingTableServer<TableService>, PublishHandle) {
-    let (failures, mut reported) = mpsc::channel(HINTS);
-    tokio::spawn(async move {
-        while let Some((endpoint, count)) = reported.recv().await {
+    let (reports, mut reported) = mpsc::channel(HINTS);
+    tasks.spawn(async move {
+        while let Some(hint) = reported.recv().await {
             // Nobody listens when there is no pool.
-            let _unheard = hints.send(Hint::Failed { endpoint, count });
+            let _unheard = hints.send(hint);
         }
     });
     let (stopping, stop_reader) = watch::channel(false);
     let stop = stop.clone();
-    tokio::spawn(async move {
+    tasks.spawn(async move {
         stop.cancelled().await;
         stopping.send_replace(true);
     });
-    publish::drive::start(PublishSettings::default(), store.view.clone(), failures, stop_reader)
+    publish::drive::start(PublishSettings::default(), store.view.clone(), reports, stop_reader)
 }
 
-/// Serves gateways on `listener` until `stop`, from when the first probes are in.
+/// Serves gateways on `listener`, from when the first probes are in until `stop`; from `unready` on, health says so.
 async fn serve_grpc(
     listener: TcpListener,
     (store, serving): (Datastore, watch::Sender<bool>),
     tables: RoutingTableServer<TableService>,
-    stop: CancellationToken,
+    (unready, stop): (CancellationToken, CancellationToken),
 ) {
     let mut progress = store.progress.clone();
     tokio::select! {
@@ -161,18 +165,36 @@ async fn serve_grpc(
         _ = tokio::time::timeout(FIRST_PROBES, progress.wait_for(|progress| progress.probed)) => {}
     }
     let (reporter, health) = tonic_health::server::health_reporter();
-    for service in ["", "liveness", "readiness", "kvasir.v1.RoutingTable"] {
-        reporter.set_service_status(service, ServingStatus::Serving).await;
-    }
+    report_health(&reporter, ServingStatus::Serving).await;
+    let ending = stop.clone();
+    let end = async move {
+        unready.cancelled().await;
+        report_health(&reporter, ServingStatus::NotServing).await;
+        ending.cancelled().await;
+    };
+    // Bookings must reach other gateways within 50 ms: Nagle's algorithm alone may take 40.
+    let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = tonic::transport::Server::builder()
-        .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
         .add_service(health)
         .add_service(tables)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned());
+        .serve_with_incoming_shutdown(connections, end);
     serving.send_replace(true);
-    ended("grpc", server).await;
+    let last_calls = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LAST_CALLS).await;
+    };
+    tokio::select! {
+        () = ended("grpc", server) => {}
+        () = last_calls => {}
+    }
+}
+
+async fn report_health(reporter: &HealthReporter, status: ServingStatus) {
+    for service in ["", "liveness", "readiness", "kvasir.v1.RoutingTable"] {
+        reporter.set_service_status(service, status).await;
+    }
 }
 
 /// Takes up a changed configuration file, at once on SIGHUP; a bad one changes nothing.
@@ -223,6 +245,10 @@ fn parse(bytes: &[u8], path: &Path) -> Result<Config, String> {
 fn restart_needed(now: &Config, next: &Config) {
     if (now.grpc, now.http) != (next.grpc, next.http) {
         warn!("listen changed: it takes effect with a restart");
+    }
+    let names = |config: &Config| config.pools.iter().map(|pool| pool.name.clone()).collect::<Vec<_>>();
+    if names(now) != names(next) {
+        warn!("pools were added, removed or reordered: render the gateway's bootstrap again");
     }
     if now.gateway != next.gateway {
         warn!("gateway changed: it takes effect with a restart");

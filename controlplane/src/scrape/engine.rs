@@ -68,6 +68,7 @@ struct Readings {
     blocks: Option<u64>,
     /// The newest `lora_requests_info` series: its timestamp and its adapters.
     adapters: Option<(f64, Vec<String>)>,
+    started: Option<f64>,
 }
 
 impl Engine {
@@ -104,7 +105,11 @@ impl Engine {
     pub fn read(self, text: &str, at: Timestamp) -> Result<LoadSample, ScrapeError> {
         let mut readings = Readings::default();
         for sample in samples(text) {
-            self.take(&mut readings, &sample);
+            if sample.name == "process_start_time_seconds" {
+                readings.started = sample.value().filter(|value| value.is_finite());
+            } else {
+                self.take(&mut readings, &sample);
+            }
         }
         if readings.waiting.series == 0 {
             return Err(ScrapeError::Missing(self.waiting_metric()));
@@ -117,6 +122,7 @@ impl Engine {
             block_tokens: readings.block_tokens,
             blocks: readings.blocks,
             adapters: readings.adapters.map(|(_, names)| names).unwrap_or_default(),
+            started: readings.started,
         })
     }
 

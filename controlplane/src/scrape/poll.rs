@@ -22,6 +22,9 @@ use crate::telemetry::Metrics;
 /// How often `/v1/models` is read.
 const MODELS_EVERY: Duration = Duration::from_secs(10);
 
+/// The first probes of a pool spread over at most this.
+const FIRST_PROBES_WITHIN: Duration = Duration::from_millis(250);
+
 /// What a watch over one endpoint needs.
 #[derive(Clone, Debug)]
 pub struct Context {
@@ -60,7 +63,7 @@ impl Probe {
     pub async fn run(mut self, mut hints: mpsc::Receiver<Hint>) {
         let started = Instant::now();
         let pool = self.settings();
-        tokio::time::sleep(pace::stagger(self.id.0, pool.scrape.busy)).await;
+        tokio::time::sleep(pace::stagger(self.id.0, pool.scrape.busy.min(FIRST_PROBES_WITHIN))).await;
         let (mut health_due, mut models_due, mut scrape_due) = (started, started, started);
         loop {
             let pool = self.settings();

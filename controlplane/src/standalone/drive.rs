@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -15,6 +17,9 @@ use super::restart_wait;
 
 /// How long Envoy may take to end by itself.
 const QUIT_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the log lines of an Envoy that has ended are waited for.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A folder for one run, removed when dropped.
 #[derive(Debug)]
@@ -67,11 +72,20 @@ impl Envoy {
     /// # Errors
     /// When it cannot be started the first time, or ends at once with a bad configuration.
     pub async fn supervise(&self, stop: CancellationToken) -> io::Result<()> {
+        let mut readers = JoinSet::new();
+        let outcome = self.keep_running(stop, &mut readers).await;
+        // Its last words may say why it ended.
+        let _unfinished =
+            tokio::time::timeout(LAST_WORDS, async { while readers.join_next().await.is_some() {} }).await;
+        outcome
+    }
+
+    async fn keep_running(&self, stop: CancellationToken, readers: &mut JoinSet<()>) -> io::Result<()> {
         let mut wait = Duration::ZERO;
         let mut first = true;
         loop {
             let started = Instant::now();
-            let mut child = match self.spawn() {
+            let mut child = match self.spawn(readers) {
                 Err(error) if first => return Err(error),
                 spawned => spawned.inspect_err(|error| error!(%error, "envoy cannot be started")).ok(),
             };
@@ -98,7 +112,7 @@ impl Envoy {
         }
     }
 
-    fn spawn(&self) -> io::Result<Child> {
+    fn spawn(&self, readers: &mut JoinSet<()>) -> io::Result<Child> {
         let mut command = Command::new(&self.binary);
         command.arg("--config-path").arg(&self.bootstrap).arg("--admin-address-path").arg(&self.admin_address);
         command.args(["--use-dynamic-base-id", "--log-level", "warn"]);
@@ -110,7 +124,7 @@ impl Envoy {
         info!(pid = child.id(), "envoy started");
         if let Some(stderr) = child.stderr.take() {
             // Ends with the child's stderr.
-            tokio::spawn(async move {
+            readers.spawn(async move {
                 let mut lines = BufReader::new(stderr).lines();
                 while let Ok(Some(line)) = lines.next_line().await {
                     info!(target: "envoy", "{line}");
@@ -122,10 +136,14 @@ impl Envoy {
 
     async fn end(&self, child: &mut Child) {
         if let Err(error) = self.ask_to_quit().await {
-            warn!(error, "envoy cannot be asked to end");
-        } else if tokio::time::timeout(QUIT_WITHIN, child.wait()).await.is_ok() {
+            // Before it has started its admin interface it understands signals only.
+            info!(error, "envoy cannot be asked to end, it is told to");
+            terminate(child);
+        }
+        if tokio::time::timeout(QUIT_WITHIN, child.wait()).await.is_ok() {
             return;
         }
+        warn!("envoy does not end, it is killed");
         if let Err(error) = child.kill().await {
             error!(%error, "envoy cannot be ended");
         }
@@ -136,6 +154,13 @@ impl Envoy {
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(1)).build();
         let request = client.map_err(|error| error.to_string())?.post(format!("http://{}/quitquitquit", admin.trim()));
         request.send().await.map(drop).map_err(|error| error.to_string())
+    }
+}
+
+fn terminate(child: &Child) {
+    let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    if let Some(Err(error)) = pid.map(|pid| kill_process(pid, Signal::TERM)) {
+        warn!(%error, "envoy cannot be told to end");
     }
 }
 

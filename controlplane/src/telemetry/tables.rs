@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use tokio::sync::watch;
 
-use crate::publish::status::{PoolStatus, Status};
+use crate::publish::status::{PoolCounters, PoolStatus, Status};
 
 /// Shows what is published.
 #[derive(Debug)]
@@ -44,6 +44,22 @@ const POOL_READINGS: [PoolReading; 4] = [
     ("residency_bytes", "Memory behind them", |p| float(p.residency_bytes)),
 ];
 
+type PoolTotal = (&'static str, &'static str, fn(&PoolCounters) -> u64);
+
+const POOL_TOTALS: [PoolTotal; 9] = [
+    ("learned_routes", "Routes that gateways reported and that were learned", |c| c.routes),
+    ("orphan_routes", "Routes behind a chunk that is no longer known", |c| c.orphan_routes),
+    ("completions", "Responses that gateways saw to their end", |c| c.completions),
+    ("prompt_tokens", "Prompt tokens of responses with usage", |c| c.prompt_tokens),
+    ("hit_tokens", "Of these, what the engines had cached", |c| c.hit_tokens),
+    ("overpredicted_tokens", "Predicted beyond cached tokens", |c| c.overpredicted_tokens),
+    ("underpredicted_tokens", "Cached beyond predicted tokens", |c| c.underpredicted_tokens),
+    ("clamped_bookings", "Bookings of gateways that scrapes contradicted", |c| c.clamped_bookings),
+    ("residency_resets", "Endpoints whose learned residency was dropped: restarted, or became unhealthy", |c| {
+        c.residency_resets
+    }),
+];
+
 impl Collector for TableCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let status = Arc::clone(&self.status.borrow());
@@ -64,6 +80,13 @@ impl Collector for TableCollector {
             for pool in &status.pools {
                 let labels = [("pool", pool.name.as_str())];
                 ConstGauge::new(read(pool)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        for (name, help, read) in POOL_TOTALS {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for pool in &status.pools {
+                let labels = [("pool", pool.name.as_str())];
+                ConstCounter::new(read(&pool.counters)).encode(family.encode_family(&labels)?)?;
             }
         }
         Ok(())

@@ -55,13 +55,11 @@ impl Client {
     }
 
     /// A request to `path` of the gateway.
-    #[must_use]
     pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
         self.http.request(method, format!("http://{}{path}", self.gateway))
     }
 
     /// A POST of these bytes, explanation asked for.
-    #[must_use]
     pub fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> reqwest::RequestBuilder {
         let request = self.request(reqwest::Method::POST, path).header("content-type", "application/json");
         request.header("x-kvasir-explain", "1").body(body)
@@ -158,8 +156,8 @@ impl Answer {
             return self.json()["usage"].clone();
         }
         let events = text.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok());
-        let usages = events.map(|event: Value| event["usage"].clone()).filter(Value::is_object);
-        usages.last().unwrap_or_else(|| panic!("no usage: {text}"))
+        let mut usages = events.map(|event: Value| event["usage"].clone()).filter(Value::is_object);
+        usages.next_back().unwrap_or_else(|| panic!("no usage: {text}"))
     }
 
     /// The share of the prompt that the engine found in its cache, by its own word.

@@ -47,7 +47,8 @@ async fn serve(mut stream: TcpStream) -> io::Result<()> {
             "/v1/models" => json!({"object": "list", "data": [{"id": "sim-model"}]}).to_string(),
             _ => json!({"path": path, "headers": headers, "bodyBytes": length}).to_string(),
         };
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head =
+            format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
         write.write_all(format!("{head}{body}").as_bytes()).await?;
     }
 }

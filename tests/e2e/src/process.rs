@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{OnceLock, mpsc};
 
 /// Lines of a log that a failed test prints.
 const LAST_LINES: usize = 40;
@@ -30,7 +31,7 @@ impl Process {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(folder).stdin(Stdio::null());
         command.stdout(file.try_clone().unwrap()).stderr(file);
-        let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        let child = spawn(command).unwrap_or_else(|error| panic!("{}: {error}", program.display()));
         let mut leash = Command::new("sh");
         leash.args(["-c", "read _; kill -KILL \"$0\" 2>/dev/null", &child.id().to_string()]);
         let leash = leash.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
@@ -41,6 +42,12 @@ impl Process {
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// Its pid.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// How it ended, when it did.
@@ -61,6 +68,25 @@ impl Process {
             eprintln!("{line}");
         }
     }
+}
+
+/// Spawns from a thread that lives as long as this process: Envoy asks the kernel for SIGTERM at the end of the thread that
+/// started it, and a test's thread ends long before a shared stack should.
+fn spawn(command: Command) -> std::io::Result<Child> {
+    type Asked = (Command, mpsc::Sender<std::io::Result<Child>>);
+    static SPAWNER: OnceLock<mpsc::Sender<Asked>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (asked, asking) = mpsc::channel::<Asked>();
+        std::thread::spawn(move || {
+            for (mut command, reply) in asking {
+                reply.send(command.spawn()).expect("who asks waits for the reply");
+            }
+        });
+        asked
+    });
+    let (reply, replied) = mpsc::channel();
+    spawner.send((command, reply)).expect("the spawner lives");
+    replied.recv().expect("the spawner replies")
 }
 
 impl Drop for Process {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::binaries::Binaries;
 use crate::process::Process;
-use crate::wait::{SOON, wait_for};
+use crate::wait::{SOON, eventually, wait_for};
 
 /// Simulated engines in one process.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct Sim {
     /// `ip:port` of each.
     pub addresses: Vec<String>,
     admin: String,
-    process: Process,
+    process: Option<Process>,
 }
 
 /// A client for admin ports, of the calling test's runtime.
@@ -30,8 +30,11 @@ pub(crate) async fn written(path: &Path) -> Value {
 }
 
 impl Sim {
-    /// Starts `engines`, with further command-line flags.
+    /// Starts `engines`, with further command-line flags; no process for none.
     pub async fn start(binaries: &Binaries, folder: &Path, engines: usize, flags: &[String]) -> Self {
+        if engines == 0 {
+            return Self { addresses: Vec::new(), admin: String::new(), process: None };
+        }
         let mut arguments: Vec<String> =
             ["--port", "0", "--admin-port", "0", "--ready-file", "engines.json", "--admin-ready-file", "admin.json"]
                 .map(str::to_owned)
@@ -41,7 +44,7 @@ impl Sim {
         let process = Process::start(folder, "vllm-sim", &binaries.sim, &arguments);
         let addresses = serde_json::from_value(written(&folder.join("engines.json")).await).unwrap();
         let admin = serde_json::from_value(written(&folder.join("admin.json")).await).unwrap();
-        Self { addresses, admin, process }
+        Self { addresses, admin, process: Some(process) }
     }
 
     /// Which engine this address is.
@@ -54,7 +57,7 @@ impl Sim {
         at.unwrap_or_else(|| panic!("{address:?} is none of {:?}", self.addresses))
     }
 
-    /// Puts a fault on the engine at `address`.
+    /// Puts a fault on the engine at `address`; returns when it is in force.
     ///
     /// # Panics
     /// When it is refused.
@@ -62,6 +65,9 @@ impl Sim {
         let url = format!("http://{}/engines/{}/fault", self.admin, self.index(address));
         let response = admin_client().post(url).json(&fault).send().await.unwrap();
         assert!(response.status().is_success(), "{fault}");
+        if ["refuse", "kill"].iter().any(|kind| fault["kind"] == *kind) {
+            eventually("it refuses", SOON, async || tokio::net::TcpStream::connect(address).await.is_err()).await;
+        }
     }
 
     /// Takes all faults off all engines.
@@ -92,6 +98,6 @@ impl Sim {
 
     /// The end of its log, on stderr.
     pub fn dump(&self) {
-        self.process.dump();
+        self.process.iter().for_each(Process::dump);
     }
 }

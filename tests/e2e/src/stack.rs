@@ -38,6 +38,7 @@ pub struct Builder {
     gateways: usize,
     mode: Mode,
     pool: String,
+    gateway: String,
     control_plane: Option<String>,
     patch: Box<dyn Fn(&mut Value) + Send + Sync>,
 }
@@ -57,18 +58,19 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Four engines twenty times faster than real ones, one gateway with two workers in hold mode.
+    /// Four engines at the speed of real ones, one gateway with two workers in hold mode.
     #[expect(clippy::new_ret_no_self, reason = "a stack is built")]
     #[must_use]
     pub fn new() -> Builder {
         Builder {
             engines: 4,
-            sim_flags: ["--speedup", "20", "--api-delay-ms", "2"].map(str::to_owned).to_vec(),
+            sim_flags: ["--api-delay-ms", "2"].map(str::to_owned).to_vec(),
             endpoints: Vec::new(),
             workers: 2,
             gateways: 1,
             mode: Mode::Hold,
             pool: String::new(),
+            gateway: String::new(),
             control_plane: None,
             patch: Box::new(|_| {}),
         }
@@ -82,7 +84,7 @@ impl Builder {
         Self { engines, ..self }
     }
 
-    /// Further flags of `vllm-sim`; the last one of a kind counts.
+    /// Flags of `vllm-sim` instead of the usual ones.
     #[must_use]
     pub fn sim(mut self, flags: &[&str]) -> Self {
         self.sim_flags = flags.iter().map(|&flag| flag.to_owned()).collect();
@@ -119,6 +121,12 @@ impl Builder {
     pub fn pool(mut self, line: &str) -> Self {
         self.pool.push_str(&format!("  {line}\n"));
         self
+    }
+
+    /// Further fields of the gateway's configuration.
+    #[must_use]
+    pub fn gateway(self, fields: &str) -> Self {
+        Self { gateway: format!(", {fields}"), ..self }
     }
 
     /// No control plane is started: the gateways look for it at `address`.
@@ -184,7 +192,7 @@ impl Builder {
         };
         format!(
             "listen: {{grpc: '127.0.0.1:0', http: '127.0.0.1:0'}}
-gateway: {{listen: '127.0.0.1:0', admin: '127.0.0.1:0', mode: {mode}, wasm: '{}', edsDirectory: eds}}
+gateway: {{listen: '127.0.0.1:0', admin: '127.0.0.1:0', mode: {mode}, wasm: '{}', edsDirectory: eds{}}}
 pools:
 - name: llama
   explain: true
@@ -193,6 +201,7 @@ pools:
   health: {{interval: 100ms, unhealthyAfter: 2, healthyAfter: 2}}
 {}",
             binaries.wasm.display(),
+            self.gateway,
             self.pool,
         )
     }
@@ -295,6 +304,17 @@ impl Stack {
         eventually("all endpoints are ready", SOON, async || {
             let endpoints = self.control().api("/api/v1/endpoints").await;
             endpoints.as_array().is_some_and(|rows| rows.iter().all(|row| row["state"] == "ready"))
+        })
+        .await;
+        // A worker that met a refusal leaves that endpoint out for a while, by itself.
+        eventually("no worker leaves anybody out", SOON, async || {
+            for _ in 0..PROBES {
+                let decision = self.client(Version::Http1).get("/v1/models").await.decision();
+                if decision["dropped"] != json!([]) {
+                    return false;
+                }
+            }
+            true
         })
         .await;
     }

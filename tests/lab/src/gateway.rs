@@ -14,6 +14,10 @@ use vllm_sim::engine::Usage;
 /// The control plane forgets a gateway that says nothing for two seconds.
 const KEEP_ALIVE: Duration = Duration::from_millis(500);
 
+/// What a pod sends for a token.
+const TOKEN: &[u8] =
+    b"data: {\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"bad \"}}]}\n\n";
+
 /// A gateway.
 #[derive(Debug, Default)]
 pub struct Gateway {
@@ -73,7 +77,9 @@ impl Gateway {
         let end = Input::RequestBody { chunk: &[], end_of_stream: true };
         effects.extend(lifecycle.on(end, &mut self.brain, &self.plan, now));
         let steering = effects.into_iter().find_map(|effect| match effect {
-            Effect::Steer { destination, .. } => Some(Steering::To(destination.split(',').map(str::to_owned).collect())),
+            Effect::Steer { destination, .. } => {
+                Some(Steering::To(destination.split(',').map(str::to_owned).collect()))
+            }
             Effect::Reply(reply) => Some(Steering::Answered { status: reply.status }),
             Effect::RemoveHeader(_) | Effect::Hold | Effect::AddResponseHeader(..) | Effect::Count(_) => None,
         });
@@ -83,9 +89,13 @@ impl Gateway {
 
     /// `pod` begins to answer with its first token.
     pub fn first_token(&mut self, id: u64, pod: &str, now: Timestamp) {
-        const CHUNK: &[u8] = b"data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"bad \"}}]}\n\n";
         self.feed(id, Input::ResponseHeaders { status: 200, event_stream: true, served_by: Some(pod) }, now);
-        self.feed(id, Input::ResponseBody { chunk: CHUNK, end_of_stream: false }, now);
+        self.token(id, now);
+    }
+
+    /// One more token.
+    pub fn token(&mut self, id: u64, now: Timestamp) {
+        self.feed(id, Input::ResponseBody { chunk: TOKEN, end_of_stream: false }, now);
     }
 
     /// The last token, the usage and the end. Returns |predicted - actual| cached tokens.
@@ -99,9 +109,9 @@ impl Gateway {
         let end = Input::ResponseBody { chunk: chunk.as_bytes(), end_of_stream: true };
         let effects = self.feed(id, end, now);
         self.end(id, now);
-        effects.into_iter().find_map(|effect| match effect {
-            Effect::Count(Event::Completed { prediction_error, .. }) => prediction_error,
-            _ => None,
+        effects.into_iter().find_map(|effect| {
+            let Effect::Count(Event::Completed { prediction_error, .. }) = effect else { return None };
+            prediction_error
         })
     }
 
@@ -141,7 +151,9 @@ impl Gateway {
     pub fn hear(&mut self, told: &Told, now: Timestamp) -> bool {
         let sound = match told {
             Told::Table(segments) => segments.iter().all(|segment| self.brain.fold(segment, now).is_ok()),
-            Told::Live(live) => wire::Live::decode(live.as_slice()).is_ok_and(|live| self.brain.set_live(live, now).is_ok()),
+            Told::Live(live) => {
+                wire::Live::decode(live.as_slice()).is_ok_and(|live| self.brain.set_live(live, now).is_ok())
+            }
         };
         self.refused += u64::from(!sound);
         sound

@@ -102,7 +102,8 @@ fn points(names: &[String]) -> Result<Vec<(Kind, f64)>, String> {
     let mut points = Vec::new();
     for text in names {
         let (name, rate) = text.split_once('@').map_or((text.as_str(), None), |(name, rate)| (name, Some(rate)));
-        let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| format!("no workload {name}"))?;
+        let kind =
+            Kind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| format!("no workload {name}"))?;
         match rate {
             Some(rate) => points.push((kind, rate.parse().map_err(|error| format!("{text}: {error}"))?)),
             None => points.extend(kind.loads().map(|rate| (kind, rate))),

@@ -122,7 +122,8 @@ impl Plane {
                 told.push((gateway, Told::Table(segments.iter().map(|segment| segment.encode_to_vec()).collect())));
             }
         }
-        let gateways: BTreeMap<GatewayId, usize> = self.seats.iter().map(|(&gateway, seat)| (seat.id, gateway)).collect();
+        let gateways: BTreeMap<GatewayId, usize> =
+            self.seats.iter().map(|(&gateway, seat)| (seat.id, gateway)).collect();
         for (id, live) in self.board.take_lives(now) {
             if let Some(&gateway) = gateways.get(&id) {
                 told.push((gateway, Told::Live(live.encode_to_vec())));

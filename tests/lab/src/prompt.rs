@@ -126,10 +126,15 @@ mod tests {
         let prompt = Prompt { messages, answer: Span { text: 9, tokens: 20 } };
         let body: serde_json::Value = serde_json::from_slice(&prompt.body(Some(7))).unwrap();
         assert_eq!(body["max_tokens"], 7);
-        let turns: Vec<Turn> = body["messages"].as_array().unwrap().iter().map(|turn| Turn {
-            role: turn["role"].as_str().unwrap().to_owned(),
-            content: turn["content"].as_str().unwrap().to_owned(),
-        }).collect();
+        let turns: Vec<Turn> = body["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|turn| Turn {
+                role: turn["role"].as_str().unwrap().to_owned(),
+                content: turn["content"].as_str().unwrap().to_owned(),
+            })
+            .collect();
         let mut chain = ChainBuilder::new(16, ChainSeed::default());
         chain.push_tokens(&tokenize_chat(&turns));
         let spec = prompt.spec(16);

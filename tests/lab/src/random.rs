@@ -33,7 +33,7 @@ impl Random {
 
     /// A whole number below `bound`; 0 when that is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        u64::try_from(u128::from(self.bits()) * u128::from(bound) >> 64).unwrap_or(0)
+        u64::try_from((u128::from(self.bits()) * u128::from(bound)) >> 64).unwrap_or(0)
     }
 
     /// A whole number of `least..=most`.
@@ -58,7 +58,7 @@ impl Random {
 /// Rounded, saturating.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
 #[must_use]
-pub const fn whole(value: f64) -> u32 {
+pub fn whole(value: f64) -> u32 {
     value.round() as u32
 }
 

@@ -4,7 +4,7 @@
 use vllm_sim::engine::EngineConfig;
 
 use crate::policy::Policy;
-use crate::workload::Kind;
+use crate::workload::{Kind, Rhythm};
 
 /// One run.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ pub struct Scenario {
     pub workload: Kind,
     /// Requests a second, on average.
     pub rate: f64,
+    /// When they come.
+    pub rhythm: Rhythm,
     /// Decides everything that chance decides.
     pub seed: u64,
     /// Engines.
@@ -127,6 +129,7 @@ impl Scenario {
         Self {
             workload,
             rate,
+            rhythm: Rhythm::Poisson,
             seed: 501,
             pods: 8,
             engine: EngineConfig::default(),

@@ -69,6 +69,15 @@ impl Kind {
     }
 }
 
+/// How arrivals are spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rhythm {
+    /// At random, as independent clients do (in bursts for `Kind::Tenants`).
+    Poisson,
+    /// One every 1/rate seconds.
+    Even,
+}
+
 /// A request to come.
 #[derive(Clone, Debug)]
 pub struct Arrival {
@@ -85,6 +94,7 @@ pub struct Arrival {
 pub struct Workload {
     kind: Kind,
     rate: f64,
+    rhythm: Rhythm,
     clock: f64,
     random: Random,
     zipf: Zipf,
@@ -95,14 +105,14 @@ pub struct Workload {
 impl Workload {
     /// `rate` requests a second on average.
     #[must_use]
-    pub fn new(kind: Kind, rate: f64, seed: u64) -> Self {
+    pub fn new((kind, rhythm): (Kind, Rhythm), rate: f64, seed: u64) -> Self {
         let zipf = match kind {
             Kind::Pressure => Zipf::new(1152, 0.6),
             Kind::Tenants => Zipf::new(200, 1.0),
             Kind::Hot | Kind::Short | Kind::Shared | Kind::Chat | Kind::Rag | Kind::Mix => Zipf::new(1, 1.0),
         };
         let (random, chats) = (Random::new(seed, 1), Chats::new(Random::new(seed, 2)));
-        Self { kind, rate, clock: 0.0, random, zipf, fresh: mixed(seed), chats }
+        Self { kind, rate, rhythm, clock: 0.0, random, zipf, fresh: mixed(seed), chats }
     }
 
     /// The next request that waits for no other.
@@ -122,6 +132,9 @@ impl Workload {
     }
 
     fn next_time(&mut self) -> f64 {
+        if self.rhythm == Rhythm::Even {
+            return self.clock + 1.0 / self.rate;
+        }
         if self.kind == Kind::Chat {
             return self.clock + self.random.exponential(chat::MEAN_TURNS / self.rate);
         }

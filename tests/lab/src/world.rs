@@ -40,6 +40,7 @@ enum Happening {
     Submit { request: usize, pod: usize, spec: Box<PromptSpec> },
     Step { pod: usize },
     FirstToken { request: usize },
+    Token { request: usize },
     Finish { request: usize, usage: Usage },
     Abort { request: usize },
     Tick { gateway: usize },
@@ -174,7 +175,7 @@ impl<'a> World<'a> {
         let pods = addresses.iter().map(pod).collect::<Result<Vec<Pod>, RunError>>()?;
         let chooser = |gateway: usize| match scenario.policy {
             Policy::Kvasir => Chooser::Brain(Box::default()),
-            policy => {
+            policy @ (Policy::RoundRobin | Policy::LeastRequest | Policy::Random) => {
                 let random = Random::new(scenario.seed, 100 + u64::try_from(gateway).unwrap_or(0));
                 Chooser::Baseline(Baseline::new(policy, scenario.pods, random))
             }
@@ -182,13 +183,13 @@ impl<'a> World<'a> {
         let planes = match (scenario.policy, scenario.sharing) {
             (Policy::Kvasir, Sharing::Shared) => 1,
             (Policy::Kvasir, Sharing::Alone) => scenario.gateways,
-            _ => 0,
+            (Policy::RoundRobin | Policy::LeastRequest | Policy::Random, _) => 0,
         };
         Ok(Self {
             scenario,
             now: 0.0,
             agenda: Agenda::default(),
-            workload: Workload::new(scenario.workload, scenario.rate, scenario.seed),
+            workload: Workload::new((scenario.workload, scenario.rhythm), scenario.rate, scenario.seed),
             chance: Random::new(scenario.seed, 3),
             numbers: addresses.iter().cloned().zip(0..).collect(),
             pods,
@@ -204,11 +205,7 @@ impl<'a> World<'a> {
             arriving: true,
             quiet_since: None,
             events: Vec::new(),
-            outcome: Outcome {
-                window: (scenario.warm, scenario.until),
-                pods: scenario.pods,
-                ..Outcome::default()
-            },
+            outcome: Outcome { window: (scenario.warm, scenario.until), pods: scenario.pods, ..Outcome::default() },
         })
     }
 
@@ -233,6 +230,7 @@ impl<'a> World<'a> {
             Happening::Submit { request, pod, spec } => self.submit(request, pod, *spec),
             Happening::Step { pod } => self.step(pod),
             Happening::FirstToken { request } => self.first_token(request),
+            Happening::Token { request } => self.token(request),
             Happening::Finish { request, usage } => self.finish(request, &usage),
             Happening::Abort { request } => self.abort(request),
             Happening::Tick { gateway } => self.tick(gateway),

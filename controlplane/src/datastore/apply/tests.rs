@@ -34,6 +34,7 @@ fn sample(waiting: u32) -> LoadSample {
         block_tokens: None,
         blocks: None,
         adapters: Vec::new(),
+        started: None,
     }
 }
 

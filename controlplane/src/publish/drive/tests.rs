@@ -33,16 +33,16 @@ fn endpoint(index: u32) -> u64 {
 struct Plane {
     address: std::net::SocketAddr,
     view: watch::Sender<Arc<View>>,
-    failures: mpsc::Receiver<(EndpointId, u32)>,
+    hints: mpsc::Receiver<Hint>,
     shutdown: watch::Sender<bool>,
     handle: PublishHandle,
 }
 
 async fn plane(settings: PublishSettings) -> Plane {
     let (view, seen) = watch::channel(Arc::new(view()));
-    let (failures_sent, failures) = mpsc::channel(16);
+    let (hints_sent, hints) = mpsc::channel(16);
     let (shutdown, stop) = watch::channel(false);
-    let (service, handle) = start(settings, seen, failures_sent, stop.clone());
+    let (service, handle) = start(settings, seen, hints_sent, stop.clone());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut stop = stop;
@@ -52,7 +52,7 @@ async fn plane(settings: PublishSettings) -> Plane {
             drop(stop.wait_for(|&stop| stop).await)
         });
     tokio::spawn(serving);
-    Plane { address, view, failures, shutdown, handle }
+    Plane { address, view, hints, shutdown, handle }
 }
 
 struct FakeGateway {
@@ -217,7 +217,7 @@ async fn a_gateway_that_does_not_read_is_sent_a_snapshot_when_it_reads_again() {
         quick.route(u32::try_from(round % 4).unwrap() + 1, keys).await;
         quick.until(|g| !g.holders(last).is_empty()).await;
     }
-    let newest = plane.handle.snapshot().await.unwrap()[0].version;
+    let newest = plane.handle.tables.dump().await.unwrap().segments[0].version;
     slow.until(|g| g.version == newest).await;
     quick.until(|g| g.version == newest).await;
     assert!(slow.snapshots >= 2, "{} snapshots, {} deltas", slow.snapshots, slow.deltas);
@@ -233,10 +233,10 @@ async fn view_changes_are_published_and_failures_passed_on() {
     gateway.until(|g| g.table.rows.pools["p"].endpoints.keys().copied().collect::<Vec<_>>() == [1, 2, 3]).await;
     let failures = vec![EndpointFailure { endpoint: endpoint(2), count: 3 }];
     gateway.report(PoolReport { failures, ..PoolReport::default() }).await;
-    let failure = tokio::time::timeout(PATIENCE, plane.failures.recv()).await.unwrap();
-    assert_eq!(failure, Some((EndpointId(endpoint(2)), 3)));
-    let dump = plane.handle.snapshot().await.unwrap();
-    assert_eq!(dump[0].pools[0].endpoints.len(), 3);
+    let hint = tokio::time::timeout(PATIENCE, plane.hints.recv()).await.unwrap();
+    assert_eq!(hint, Some(Hint::Failed { endpoint: EndpointId(endpoint(2)), count: 3 }));
+    let dump = plane.handle.tables.dump().await.unwrap();
+    assert_eq!(dump.segments[0].pools[0].endpoints.len(), 3);
 }
 
 #[tokio::test]
@@ -253,7 +253,8 @@ async fn shutdown_ends_the_task_and_every_stream() {
     let mut gateway = FakeGateway::connect(&plane, "one", (0, 0)).await;
     gateway.until(|g| g.version > 0).await;
     plane.shutdown.send_replace(true);
-    tokio::time::timeout(PATIENCE, plane.handle.task).await.unwrap().unwrap();
+    plane.handle.tasks.close();
+    tokio::time::timeout(PATIENCE, plane.handle.tasks.wait()).await.unwrap();
     let ended = async { while let Ok(Some(_)) = gateway.down.message().await {} };
     tokio::time::timeout(PATIENCE, ended).await.unwrap();
 }

@@ -41,6 +41,15 @@ fn vllm_before_its_cache_is_sized() {
 }
 
 #[test]
+fn the_start_of_the_process_is_read_whatever_the_engine() {
+    let text = "process_start_time_seconds 1.7e9\nvllm:num_requests_waiting 0\nsglang:num_queue_reqs 0\n";
+    for engine in [Engine::Vllm, Engine::Sglang] {
+        assert_eq!(read(engine, text).started, Some(1.7e9));
+    }
+    assert_eq!(read(Engine::Vllm, "vllm:num_requests_waiting 0\n").started, None);
+}
+
+#[test]
 fn sglang() {
     let text = "sglang:num_running_reqs{model_name=\"m\"} 5\nsglang:num_queue_reqs{model_name=\"m\"} 2\n\
                 sglang:token_usage{model_name=\"m\"} 0.31\nsglang:cache_config_info{page_size=\"64\",num_pages=\"100\"} 1\n";

@@ -1,7 +1,45 @@
 //! The main job end to end: real Envoy, the built filter, the real control plane, simulated engines that testify to what
 //! they cached. One binary, so that tests can share stacks; see `e2e::shared_stack` for who may disturb whom.
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on must fail")]
-#![allow(clippy::indexing_slicing, reason = "JSON values index safely, and a missing engine must fail the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on must fail"
+)]
 
+/// One test in each mode of the filter; `mode` is its argument.
+macro_rules! in_both_modes {
+    ($(async fn $name:ident($mode:ident) $body:block)*) => {
+        $(async fn $name($mode: e2e::stack::Mode) $body)*
+
+        mod hold {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(e2e::stack::Mode::Hold).await;
+            })*
+        }
+
+        mod state {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(e2e::stack::Mode::State).await;
+            })*
+        }
+    };
+}
+
+mod bodies;
+mod bookings;
+mod control_plane;
+mod fake_control_plane;
+mod fallback;
+mod gateways;
+mod misconfigured;
 mod placement;
+mod pods;
+mod pools;
+mod refused_requests;
+mod standalone;
+mod steering;

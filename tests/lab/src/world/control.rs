@@ -128,6 +128,7 @@ impl World<'_> {
                 block_tokens: Some(pod.engine.config().block_size),
                 blocks: Some(u64::from(pod.engine.config().num_gpu_blocks)),
                 adapters: Vec::new(),
+                started: None,
             };
             self.agenda.add(arrives, Happening::Scraped { pod: number, sample });
         }

@@ -149,7 +149,8 @@ impl World<'_> {
             let (at, happening) = match event {
                 EngineEvent::FirstToken { id, at, .. } => (at, Happening::FirstToken { request: index(id) }),
                 EngineEvent::Finished { id, at, usage } => (at, Happening::Finish { request: index(id), usage }),
-                EngineEvent::Token { .. } | EngineEvent::Preempted { .. } => continue,
+                EngineEvent::Token { id, at } => (at, Happening::Token { request: index(id) }),
+                EngineEvent::Preempted { .. } => continue,
             };
             self.agenda.add(at + hop, happening);
         }
@@ -171,6 +172,12 @@ impl World<'_> {
         record.first_token = Some(now);
         let address = record.pod.and_then(|pod| self.pods.get(pod)).map(|pod| pod.address.clone()).unwrap_or_default();
         self.with_gateway(request, |gateway, id| gateway.first_token(id, &address, stamp));
+    }
+
+    /// Only from engines that report every token.
+    pub(super) fn token(&mut self, request: usize) {
+        let stamp = self.stamp();
+        self.with_gateway(request, |gateway, id| gateway.token(id, stamp));
     }
 
     pub(super) fn finish(&mut self, request: usize, usage: &Usage) {
@@ -218,7 +225,8 @@ impl World<'_> {
             baseline.ended(pod);
         }
         let Some(conversation) = self.conversations.remove(&request) else { return };
-        if let Some(turn) = self.workload.next_turn(conversation, self.now).filter(|turn| turn.at < self.scenario.until) {
+        if let Some(turn) = self.workload.next_turn(conversation, self.now).filter(|turn| turn.at < self.scenario.until)
+        {
             self.agenda.add(turn.at, Happening::Arrive(Box::new(turn)));
         }
     }

@@ -1,0 +1,8 @@
+//! The running control plane, seen from outside: by engines, by gateways, by people.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test that cannot go on must fail")]
+
+mod explaining;
+mod gateway;
+mod rig;
+mod serving;
+mod sharing;
