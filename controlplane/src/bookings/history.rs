@@ -27,6 +27,21 @@ impl History {
         }
     }
 
+    /// Least P+D that held at any time of `from..=until`; zero when that reaches back before the first record.
+    #[must_use]
+    pub fn trough(&self, from: Timestamp, until: Timestamp) -> u64 {
+        if self.points.front().is_none_or(|&(first, ..)| first > from) {
+            return 0;
+        }
+        let ends = self.points.iter().skip(1).map(|&(at, ..)| Some(at)).chain([None]);
+        let held = self
+            .points
+            .iter()
+            .zip(ends)
+            .filter(|&(&(start, ..), end)| start <= until && end.is_none_or(|end| end >= from));
+        held.map(|(&(_, _, in_flight), _)| in_flight).min().unwrap_or(0)
+    }
+
     /// Greatest (P, P+D) that held at any time of `from..=until`; zero before the first record.
     #[must_use]
     pub fn peak(&self, from: Timestamp, until: Timestamp) -> (u64, u64) {

@@ -21,6 +21,8 @@ pub const REPORT_LAG: Duration = Duration::from_millis(20);
 const SCRAPE_LAG: Duration = Duration::from_millis(150);
 /// Surplus of a scrape that was followed by no other is forgotten.
 const SURPLUS_LIFE: Duration = Duration::from_secs(5);
+/// Requests that may be between a gateway and the engine's queue (tokenization, the API server) without being a leak.
+const IN_TRANSIT: u64 = 3;
 /// Scrapes in a row that must contradict a gateway's bookings before they are clamped.
 const LEAK_SCRAPES: u8 = 3;
 
@@ -185,7 +187,8 @@ impl Ledger {
             if let Some(scraped) = account.pending.take_if(|s| now >= s.at.after(REPORT_LAG)) {
                 account.judged = scraped.at;
                 account.surplus = surplus(&account.history, scraped, uncached, context);
-                let clamps = contradict(&mut account.by_gateway, scraped);
+                let least = account.history.trough(before_scrape(scraped), scraped.at.after(REPORT_LAG));
+                let clamps = contradict(&mut account.by_gateway, least, scraped);
                 self.clamped = self.clamped.saturating_add(clamps);
                 changed |= clamps > 0;
             } else if now.since(account.judged) > SURPLUS_LIFE {
@@ -230,9 +233,7 @@ impl Ledger {
 }
 
 fn surplus(history: &History, scraped: Scraped, uncached: u64, context: u64) -> Load {
-    let lag = u64::try_from(SCRAPE_LAG.as_nanos()).unwrap_or(u64::MAX);
-    let from = Timestamp::from_nanos(scraped.at.as_nanos().saturating_sub(lag));
-    let (waiting, in_flight) = history.peak(from, scraped.at.after(REPORT_LAG));
+    let (waiting, in_flight) = history.peak(before_scrape(scraped), scraped.at.after(REPORT_LAG));
     let decoding = u64::from(scraped.running).saturating_sub(in_flight);
     let queued = u64::from(scraped.waiting).saturating_sub(waiting);
     Load {
@@ -243,11 +244,21 @@ fn surplus(history: &History, scraped: Scraped, uncached: u64, context: u64) -> 
     }
 }
 
-/// Counts contradictions; returns how many contributions were newly clamped.
-fn contradict(by_gateway: &mut BTreeMap<GatewayId, Contribution>, scraped: Scraped) -> u64 {
+/// Since when the scraped figures may have been true.
+fn before_scrape(scraped: Scraped) -> Timestamp {
+    let lag = u64::try_from(SCRAPE_LAG.as_nanos()).unwrap_or(u64::MAX);
+    Timestamp::from_nanos(scraped.at.as_nanos().saturating_sub(lag))
+}
+
+/// Bookings that the engine should show and does not: a leak, or a gateway that died with its requests. `least` is the
+/// least that everybody had booked around the scrape, so what is on its way to the engine's queue is not held against
+/// anybody.
+fn contradict(by_gateway: &mut BTreeMap<GatewayId, Contribution>, least: u64, scraped: Scraped) -> u64 {
+    let shown = scraped.in_flight();
+    let believable = least <= shown.saturating_add(IN_TRANSIT).saturating_add(shown / 8);
     let mut clamps = 0;
     for contribution in by_gateway.values_mut() {
-        if contribution.load.in_flight() <= scraped.in_flight() {
+        if believable || contribution.load.in_flight() <= shown {
             contribution.contradicted = 0;
             contribution.clamp = None;
             continue;
@@ -255,7 +266,7 @@ fn contradict(by_gateway: &mut BTreeMap<GatewayId, Contribution>, scraped: Scrap
         contribution.contradicted = contribution.contradicted.saturating_add(1);
         if contribution.contradicted >= LEAK_SCRAPES {
             clamps += u64::from(contribution.clamp.is_none());
-            contribution.clamp = Some(scraped.in_flight());
+            contribution.clamp = Some(shown);
         }
     }
     clamps

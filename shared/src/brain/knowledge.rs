@@ -94,6 +94,18 @@ impl Brain {
             .collect::<Vec<Local>>()
     }
 
+    /// C on `endpoint` at `now`, everybody's: what a response's time per token is held against.
+    pub(crate) fn context_tokens(&mut self, name: &str, endpoint: EndpointId, now: Timestamp) -> u64 {
+        let number = self.ledger.number(endpoint);
+        let own = self.ledger.in_process(number).context_tokens;
+        let slot = self.slots.get(name).and_then(|slots| slots.slots.get(&endpoint));
+        let others = self.live.get(name).zip(slot).map_or(0, |(rows, &slot)| {
+            let others = rows.pool.endpoint(slot).others;
+            others.scaled(weight_at(now.since(rows.received))).context_tokens
+        });
+        own.saturating_add(others)
+    }
+
     fn add_own_routes(&self, name: &str, chain: &[u64], depths: &mut [Depth], now: Timestamp) {
         let Some(slots) = self.slots.get(name) else { return };
         let alone = self.heard.is_none_or(|heard| now.since(heard) > TTL_IN_TOUCH);

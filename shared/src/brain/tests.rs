@@ -91,3 +91,15 @@ fn the_outbox_is_bounded_and_says_what_it_lost() {
     assert_eq!(outbox.take().pools[0].failures.len(), 8192);
     assert!(outbox.is_empty());
 }
+
+#[test]
+fn the_context_of_an_endpoint_is_everybodys() {
+    let mut brain = brain(vec![pool("p", &[1], &[])]);
+    brain.set_live(live(vec![busy_row(0)]), at(0)).unwrap();
+    let id = EndpointId::of("10.0.0.1:1");
+    let load = Load { uncached_tokens: 10, context_tokens: 500, prefilled_by: None };
+    let ticket = brain.ledger.book(id, load);
+    assert_eq!(brain.context_tokens("p", id, at(10)), 400_500);
+    brain.ledger.release(ticket);
+    assert_eq!(brain.context_tokens("p", EndpointId(9), at(10)), 0);
+}

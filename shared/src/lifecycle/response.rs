@@ -110,7 +110,7 @@ enum Ending {
 }
 
 fn finish(answering: Answering, ending: Ending, step: &mut Step<'_>) {
-    let context = context_tokens(&answering, step);
+    let context = step.brain.context_tokens(&answering.sent.pool, answering.by, step.now);
     let usage = answering.scanner.as_ref().and_then(ResponseScanner::usage).unwrap_or_default();
     let events = answering.scanner.as_ref().map_or(0, ResponseScanner::events_total);
     let output = usage.output_tokens.map_or(events, u64::from);
@@ -141,12 +141,6 @@ fn finish(answering: Answering, ending: Ending, step: &mut Step<'_>) {
         cached_tokens: u64::from(usage.cached_tokens.unwrap_or(0)),
         prediction_error: usage.cached_tokens.map(|actual| u64::from(actual.abs_diff(routed.predicted_cached))),
     }));
-}
-
-/// C on the endpoint at this moment, this process's share: what the TPOT fit regresses on.
-fn context_tokens(answering: &Answering, step: &mut Step<'_>) -> u64 {
-    let number = step.brain.ledger.number(answering.by);
-    step.brain.ledger.in_process(number).context_tokens
 }
 
 impl Lifecycle {

@@ -112,6 +112,19 @@ fn leaked_bookings_are_clamped_after_three_scrapes_and_trusted_again_after_one()
     assert_eq!(ledger.others(TWO, POD), load(0, 10));
 }
 
+#[test]
+fn requests_on_their_way_to_the_queue_are_no_leak() {
+    let mut ledger = Ledger::default();
+    for at in (0..2000).step_by(100) {
+        // Between two scrapes bookings come and go; at each scrape some are in the API server's hands.
+        book(&mut ledger, ONE, load(2, 20), at);
+        book(&mut ledger, ONE, load(9, 20), at + 60);
+        scrape(&mut ledger, 18, 1, at + 90);
+    }
+    assert_eq!(ledger.clamped(), 0);
+    assert_eq!(ledger.others(TWO, POD), load(9, 20));
+}
+
 proptest! {
     #[test]
     fn no_report_overflows_a_sum(amounts in proptest::collection::vec(any::<(u32, u32, u64, u64)>(), 1..5), shown in any::<(u32, u32)>()) {

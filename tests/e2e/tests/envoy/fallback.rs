@@ -3,21 +3,8 @@
 use e2e::client::{Answer, Version};
 use e2e::prompts::prose;
 use e2e::shared_stack::Shared;
-use e2e::stack::Stack;
 use e2e::wait::{SOON, eventually};
 use serde_json::json;
-
-/// Warms a prompt and returns it with the pod that holds it.
-async fn warm(stack: &Stack, seed: u64) -> (String, String) {
-    let prompt = prose(seed, 12_000);
-    let first = stack.client(Version::Http1).ask(&prompt).await;
-    assert_eq!(first.status, 200);
-    eventually("the table has the prefix", SOON, async || {
-        stack.client(Version::Http1).ask(&prompt).await.cached_share() > 0.9
-    })
-    .await;
-    (prompt, first.engine().to_owned())
-}
 
 /// The first two endpoints of the steering header.
 fn first_choices(answer: &Answer) -> [String; 2] {
@@ -57,9 +44,10 @@ in_both_modes! {
 
     async fn a_pod_that_dies_before_its_first_byte_costs_no_request(mode) {
         let Some(stack) = Shared::of(mode).alone().await else { return };
-        let (prompt, home) = warm(&stack, 1010).await;
+        let client = stack.client(Version::Http2);
+        let prompt = prose(1010, 12_000);
+        let home = client.ask(&prompt).await.engine().to_owned();
         stack.sim.fault(&home, json!({"kind": "die_before_first_byte", "next": 1})).await;
-        let client = stack.client(Version::Http1);
         let saved = client.ask(&prompt).await;
         assert_eq!(saved.status, 200, "{saved:?}");
         assert_eq!(first_choices(&saved), [home.as_str(), saved.engine()], "the next in the list, no other");

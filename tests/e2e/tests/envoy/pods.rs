@@ -104,13 +104,12 @@ async fn pods_are_added_drained_and_removed_under_load_without_a_failed_request(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pod_that_crashes_under_load_costs_only_streams_that_had_begun() {
+async fn a_pod_that_stops_listening_under_load_costs_no_request() {
     let Some(stack) = Stack::new().engines(3).start().await else { return };
     let load = Load::start(&stack);
     finished_after(&stack, 0, 20).await;
     let victim = stack.sim.addresses[0].clone();
-    // Not streamed: nothing has reached the client before the whole answer has, so all are retried elsewhere.
-    stack.sim.fault(&victim, json!({"kind": "kill"})).await;
+    stack.sim.fault(&victim, json!({"kind": "refuse"})).await;
     eventually("ejected", SOON, async || stack.control().state_of(&victim).await.as_deref() == Some("unhealthy")).await;
     finished_after(&stack, 1, 20).await;
     stack.sim.reset().await;
