@@ -14,8 +14,17 @@ const DEADLINE: Duration = Duration::from_secs(20);
 fn script(folder: &Path, rest: &str) -> Envoy {
     let binary = folder.join("envoy");
     let starts = folder.join("starts");
-    std::fs::write(&binary, format!("#!/bin/sh\necho $$ >> {}\n{rest}\n", starts.display())).unwrap();
-    std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let text = format!("#!/bin/sh\necho $$ >> {}\n{rest}\n", starts.display());
+    // Written by another process: a child that some other test forks at this moment would inherit our open file, and
+    // the system refuses to run a file that is open for writing.
+    let mut writer = std::process::Command::new("sh")
+        .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+        .arg(&binary)
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut writer.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    assert!(writer.wait().unwrap().success());
     Envoy { binary, bootstrap: PathBuf::from("none"), admin_address: folder.join("admin"), workers: Some(1) }
 }
 

@@ -8,7 +8,7 @@ use shared::wire::{Completion, FirstToken, Rates};
 
 use super::average::Average;
 use super::fit::{Line, LineFit, Prior};
-use super::slowness::Slowness;
+use super::slowness::{Slowness, typical};
 
 /// Seconds of prefill per uncached token of a 32B model on two H100.
 const X: f64 = 65e-6;
@@ -42,6 +42,9 @@ pub struct FleetRates {
     output_tokens: Average,
     bytes_per_token: Average,
     slowness: BTreeMap<EndpointId, Slowness>,
+    /// The fleet's median ratio of observed to predicted, and the samples since it was taken.
+    typical: f64,
+    untaken: usize,
 }
 
 impl Default for FleetRates {
@@ -52,6 +55,8 @@ impl Default for FleetRates {
             output_tokens: Average::new(300.0, 0.02, 16.0, 1_000_000.0),
             bytes_per_token: Average::new(4.0, 0.02, 1.0, 16.0),
             slowness: BTreeMap::new(),
+            typical: 1.0,
+            untaken: 0,
         }
     }
 }
@@ -71,12 +76,22 @@ impl FleetRates {
             let predicted = self.tpot.line().at(context);
             self.slowness.entry(EndpointId(sample.endpoint)).or_default().observe(sample.tpot_seconds, predicted);
             self.tpot.observe(context, sample.tpot_seconds);
+            self.take_typical();
         }
         if sample.output_tokens > 0 {
             self.output_tokens.observe(f64::from(sample.output_tokens));
         }
         if sample.prompt_tokens > 0 && sample.prompt_bytes > 0 {
             self.bytes_per_token.observe(real(sample.prompt_bytes) / f64::from(sample.prompt_tokens));
+        }
+    }
+
+    /// Sorting the whole fleet is left to every eighth of its size, which moves the median by little.
+    fn take_typical(&mut self) {
+        self.untaken += 1;
+        if self.untaken * 8 >= self.slowness.len() {
+            self.untaken = 0;
+            self.typical = typical(self.slowness.values().map(Slowness::ratio));
         }
     }
 
@@ -88,7 +103,7 @@ impl FleetRates {
     /// 1 for an endpoint without samples.
     #[must_use]
     pub fn slowness(&self, endpoint: EndpointId) -> f64 {
-        self.slowness.get(&endpoint).map_or(1.0, Slowness::factor)
+        self.slowness.get(&endpoint).map_or(1.0, |slowness| slowness.factor(self.typical))
     }
 
     /// Bytes of prompt per token, 1..=16.
@@ -162,6 +177,18 @@ mod tests {
                 rates.first_token(&FirstToken { endpoint: 1, ttft_seconds, tokens_ahead });
                 let x = rates.wire().x;
                 assert!((x / truth - 1.0).abs() <= 0.3, "seed {seed}: x {x:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn engines_faster_than_the_prior_do_not_make_the_first_pod_that_answers_look_fast() {
+        let mut rates = FleetRates::default();
+        for round in 0..60 {
+            rates.completion(&completion(round % 3, 50_000, 0.003));
+            for pod in 0..4 {
+                let factor = rates.slowness(EndpointId(pod));
+                assert!((factor - 1.0).abs() < 1e-9, "round {round}: pod {pod} has {factor}");
             }
         }
     }

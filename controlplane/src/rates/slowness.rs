@@ -31,10 +31,29 @@ impl Slowness {
         }
     }
 
-    /// 0.25..=4; 1 inside the dead band.
+    /// Observed over predicted, as it is.
     #[must_use]
-    pub fn factor(&self) -> f64 {
-        let ratio = self.observed / self.predicted;
+    pub fn ratio(&self) -> f64 {
+        self.observed / self.predicted
+    }
+
+    /// Against what is typical of the fleet: 0.25..=4; 1 inside the dead band. While the fleet's fit is still on its way
+    /// from the prior to the truth, all pods are off by the same ratio, and that must not look like a difference.
+    #[must_use]
+    pub fn factor(&self, typical: f64) -> f64 {
+        let ratio = self.ratio() / typical;
         if (DEAD_BAND.0..=DEAD_BAND.1).contains(&ratio) { 1.0 } else { ratio.clamp(BOUNDS.0, BOUNDS.1) }
+    }
+}
+
+/// The median of `ratios`, 1 of none.
+pub fn typical(ratios: impl Iterator<Item = f64>) -> f64 {
+    let mut ratios: Vec<f64> = ratios.collect();
+    ratios.sort_unstable_by(f64::total_cmp);
+    let middle = |at: usize| ratios.get(at).copied();
+    match ratios.len() {
+        0 => 1.0,
+        count if count % 2 == 1 => middle(count / 2).unwrap_or(1.0),
+        count => middle(count / 2 - 1).zip(middle(count / 2)).map_or(1.0, |(low, high)| f64::midpoint(low, high)),
     }
 }
