@@ -197,8 +197,7 @@ impl HttpContext for Stream {
     fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         let status = host::header(Headers::Response, ":status").ok();
         let status = status.and_then(|text| String::from_utf8(text).ok()?.parse().ok()).unwrap_or(0);
-        let event_stream =
-            host::header(Headers::Response, "content-type").is_ok_and(|value| value.starts_with(b"text/event-stream"));
+        let event_stream = self.request.try_borrow().is_ok_and(|request| request.lifecycle.asked_for_events());
         let served_by = host::property("upstream\0address").ok().and_then(|address| String::from_utf8(address).ok());
         let served_by = served_by.as_deref().filter(|address| !address.is_empty());
         let now = vm::recent();

@@ -176,6 +176,8 @@ struct Sent {
     explanation: Option<String>,
     /// Responses of inference requests are watched; others only counted.
     watched: bool,
+    /// The request asked for server-sent events.
+    streamed: bool,
 }
 
 #[derive(Debug)]

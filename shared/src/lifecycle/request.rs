@@ -219,6 +219,7 @@ fn send(ask: &Ask, wanted: Result<Wanted, Reject>, step: &mut Step<'_>) -> Phase
         prompt_bytes,
         explanation,
         watched: watch.is_some(),
+        streamed: !whole_body,
     }))
 }
 

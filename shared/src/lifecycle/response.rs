@@ -144,6 +144,17 @@ fn finish(answering: Answering, ending: Ending, step: &mut Step<'_>) {
 }
 
 impl Lifecycle {
+    /// Did the request ask for server-sent events? The shell need not look at the response's content type then: what is
+    /// no event stream although it should be yields no events.
+    #[must_use]
+    pub const fn asked_for_events(&self) -> bool {
+        match &self.phase {
+            Phase::Sent(sent) => sent.streamed,
+            Phase::Answering(answering) => answering.event_stream,
+            Phase::Idle | Phase::Reading(_) | Phase::Over => false,
+        }
+    }
+
     /// Does the time of the response bytes at hand matter? Only at the first token and at the end; between them a clock
     /// reading a chunk would be wasted.
     #[must_use]
