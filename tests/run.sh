@@ -55,7 +55,9 @@ unit() {
   need cargo unit || return 0
   step format cargo fmt --all --check
   step lints cargo clippy --quiet --locked --workspace --all-targets -- --deny warnings
-  step "unit tests" cargo test --quiet --locked --workspace --exclude host --exclude e2e
+  # `host` needs the built module, `e2e` and the tests of `kvasir-bench` an Envoy: they are in the other suites.
+  step "unit tests" cargo test --quiet --locked --no-fail-fast --workspace --exclude host --exclude e2e --exclude kvasir-bench
+  step "unit tests of the benchmark" cargo test --quiet --locked --package kvasir-bench --bins
   step "the filter does not depend on tokio" bash -c '
     ! cargo tree --locked --package filter --target wasm32-wasip1 --edges normal --prefix none | grep -E "^(tokio|tonic|kube|reqwest) "'
 }
@@ -76,7 +78,8 @@ envoy() {
     failed+=("envoy (no Envoy)")
     return 0
   fi
-  ENVOY_BIN=$binary step "end to end" cargo test --quiet --locked --package e2e
+  ENVOY_BIN=$binary step "end to end" cargo test --quiet --locked --no-fail-fast --package e2e
+  ENVOY_BIN=$binary step "the benchmark runs" cargo test --quiet --locked --package kvasir-bench --test overhead
   ENVOY_BIN=$binary step quickstart examples/quickstart/run.sh --check
 }
 
