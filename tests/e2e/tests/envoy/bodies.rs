@@ -131,7 +131,7 @@ in_both_modes! {
         let again = answer(client.post(CHAT, reqwest::Body::wrap(Frames(frames)))).await;
         assert_eq!(again.status, 200, "{again:?}");
         let home = again.candidate(first.engine()).unwrap();
-        assert!(home["matched_tokens"].as_f64() > Some(200.0), "the same prefix was read: {}", again.decision());
+        assert!(home["matched_tokens"].as_f64() > Some(180.0), "the same prefix was read: {}", again.decision());
     }
 }
 

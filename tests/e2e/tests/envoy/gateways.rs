@@ -22,7 +22,7 @@ async fn what_one_gateway_learned_the_other_knows() {
     for seed in seeds.clone() {
         homes.push(a.client(Version::Http1).ask(&prose(seed, PROMPT)).await.engine().to_owned());
     }
-    eventually("the other has the prefixes", SOON, async || b.stat("kvasir_resident_chunks").await >= 8.0 * 90.0).await;
+    eventually("the other has the prefixes", SOON, async || b.stat("kvasir_resident_chunks").await >= 8.0 * 45.0).await;
     for (seed, home) in seeds.zip(&homes) {
         let found = b.client(Version::Http1).ask(&prose(seed, PROMPT)).await;
         assert_eq!(found.engine(), home, "{}", found.decision());

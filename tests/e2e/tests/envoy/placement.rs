@@ -10,9 +10,9 @@ use e2e::wait::{SOON, eventually};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-/// Prompts of this size have some 90 prefix chunks of 128 bytes.
+/// Prompts of this size have some 45 prefix chunks of 256 bytes.
 const PROMPT: usize = 12_000;
-const CHUNKS: f64 = 90.0;
+const CHUNKS: f64 = 45.0;
 
 async fn first_sight(client: &Client, seed: u64) -> String {
     let first = client.ask(&prose(seed, PROMPT)).await;
