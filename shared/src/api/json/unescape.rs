@@ -11,20 +11,16 @@ pub(super) fn unescape<'c>(text: &'c [u8], out: &mut Vec<u8>) -> &'c [u8] {
     loop {
         left = copy_plain(left, out);
         let Some((b'\\', escape)) = left.split_first() else { return left };
-        match escape.split_first() {
-            Some((b'u', digits)) => {
-                let Some((digits, behind)) = digits.split_first_chunk::<4>() else { return left };
-                let Some(character) = scalar(*digits) else { return left };
-                out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-                left = behind;
-            }
-            Some((&letter, behind)) => {
-                let Some(byte) = unescaped(letter) else { return left };
-                out.push(byte);
-                left = behind;
-            }
-            None => return left,
+        let Some((&letter, behind)) = escape.split_first() else { return left };
+        if let Some(byte) = unescaped(letter) {
+            out.push(byte);
+            left = behind;
+            continue;
         }
+        let Some((digits, behind)) = behind.split_first_chunk::<4>().filter(|_| letter == b'u') else { return left };
+        let Some(character) = scalar(*digits) else { return left };
+        out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        left = behind;
     }
 }
 
@@ -81,18 +77,25 @@ fn scalar(digits: [u8; 4]) -> Option<char> {
     char::from_u32(unit)
 }
 
+/// What a backslash and each letter stand for; 0: nothing. A table, because text mixes its escapes so that a branch on
+/// the letter would be guessed wrong as often as not.
+const UNESCAPED: [u8; 256] = {
+    let mut table = [0; 256];
+    table[b'"' as usize] = b'"';
+    table[b'\\' as usize] = b'\\';
+    table[b'/' as usize] = b'/';
+    table[b'b' as usize] = 0x08;
+    table[b'f' as usize] = 0x0C;
+    table[b'n' as usize] = b'\n';
+    table[b'r' as usize] = b'\r';
+    table[b't' as usize] = b'\t';
+    table
+};
+
 /// What a backslash and this letter stand for.
 #[inline]
-pub(super) const fn unescaped(letter: u8) -> Option<u8> {
-    Some(match letter {
-        b'"' | b'\\' | b'/' => letter,
-        b'b' => 0x08,
-        b'f' => 0x0C,
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        _ => return None,
-    })
+pub(super) fn unescaped(letter: u8) -> Option<u8> {
+    UNESCAPED.get(usize::from(letter)).copied().filter(|&byte| byte != 0)
 }
 
 #[cfg(test)]
