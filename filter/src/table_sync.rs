@@ -16,6 +16,8 @@ const LIVE: &str = "kvasir/live";
 #[derive(Default)]
 pub(crate) struct TableReader {
     next: u64,
+    /// One past the newest segment when the log was last looked at.
+    end: u64,
     live_cas: u32,
     /// As leader: where the snapshot under way began.
     snapshot_from: Option<u64>,
@@ -26,6 +28,11 @@ impl TableReader {
     /// Segments that this VM refused since this was last asked.
     pub(crate) fn take_refused(&mut self) -> u64 {
         core::mem::take(&mut self.refused)
+    }
+
+    /// Was there more in the log than one callback may take?
+    pub(crate) const fn is_behind(&self) -> bool {
+        self.next < self.end
     }
 
     /// Reads what is new, at most `limit` segments.
@@ -39,6 +46,7 @@ impl TableReader {
         if self.next < head.base || self.next > head.next {
             self.next = head.base;
         }
+        self.end = head.next;
         for _ in 0..limit {
             if self.next >= head.next {
                 return;
@@ -98,7 +106,7 @@ impl TableReader {
         let stored = host::set_shared(&key(sequence), &seal(sequence, now, segment), 0);
         let stored = stored.and_then(|()| host::set_shared(HEAD, &head.encode(), 0));
         report_failure("append a table segment", stored);
-        self.next = head.next;
+        (self.next, self.end) = (head.next, head.next);
         Ok(Appended { in_force: matches!(folded, Folded::InForce(_)), long: head.is_long() })
     }
 

@@ -3,6 +3,7 @@
 //!
 //! Never borrowed across a host call that may call back (`reply`, `continue_request`).
 
+use core::time::Duration;
 use std::cell::{Cell, RefCell};
 
 use shared::brain::Brain;
@@ -27,6 +28,7 @@ pub(crate) struct Vm {
     pub(crate) held: Held,
     pub(crate) config: PluginConfig,
     last_tick: Timestamp,
+    caught_up: Timestamp,
 }
 
 thread_local! {
@@ -80,7 +82,9 @@ impl Vm {
         self.brain.ledger.pass_time(now);
         self.siblings.publish(&self.brain.ledger, now);
         self.siblings.refresh(&mut self.brain.ledger, now);
-        self.table.catch_up(&mut self.brain, SEGMENTS_PER_CALLBACK);
+        if now.since(self.caught_up) >= UNWOKEN || self.table.is_behind() {
+            self.catch_up(now);
+        }
         self.uplink.tick(&mut self.brain, &mut self.table, &self.siblings, &self.config.cluster, now);
         self.stats.refused(self.table.take_refused());
         self.stats.tick(&self.brain, self.uplink.is_leader(), now);
@@ -91,9 +95,16 @@ impl Vm {
         while let Ok(Some(message)) = host::dequeue(queue) {
             self.uplink.hear_sibling(&message, &mut self.brain);
         }
+        self.catch_up(now());
+    }
+
+    fn catch_up(&mut self, now: Timestamp) {
+        self.caught_up = now;
         self.table.catch_up(&mut self.brain, SEGMENTS_PER_CALLBACK);
     }
 }
 
+/// The leader wakes its siblings; one that was not woken for this long looks by itself.
+const UNWOKEN: Duration = Duration::from_millis(250);
 /// Folding a 64 KiB segment takes some 300 us; requests wait meanwhile, so a long snapshot is taken in steps.
 const SEGMENTS_PER_CALLBACK: usize = 8;

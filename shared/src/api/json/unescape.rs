@@ -79,6 +79,7 @@ fn scalar(digits: [u8; 4]) -> Option<char> {
 
 /// What a backslash and each letter stand for; 0: nothing. A table, because text mixes its escapes so that a branch on
 /// the letter would be guessed wrong as often as not.
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
 const UNESCAPED: [u8; 256] = {
     let mut table = [0; 256];
     table[b'"' as usize] = b'"';
