@@ -169,6 +169,10 @@ impl Publisher {
                     if count == 0 {
                         return;
                     }
+                    // Whoever asks for a dump may have seen a newer view than this task.
+                    if view.has_changed().unwrap_or(false) {
+                        self.observe(&view.borrow_and_update().clone());
+                    }
                     let now = clock::now();
                     burst.drain(..).for_each(|input| self.take(input, now));
                 }
