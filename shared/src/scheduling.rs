@@ -34,6 +34,8 @@ pub struct Local {
     pub matched_tokens: f64,
     /// Further prompt tokens in a colder tier.
     pub reload_tokens: f64,
+    /// Fraction of the KV cache in use by a fresh scrape; 0 while unknown, so that nobody is shunned for silence.
+    pub kv_used: f64,
     /// It refused requests moments ago.
     pub ejected: bool,
 }
@@ -120,7 +122,7 @@ fn weigh(live: &LivePool, slot: Slot, id: EndpointId, known: &Local, demand: &De
         matched_tokens: known.matched_tokens,
         reload_tokens: known.reload_tokens,
         work: known.work,
-        kv_used: (row.scrape.map_or(0.0, |scrape| scrape.kv_used) + booked).min(1.0),
+        kv_used: (known.kv_used + booked).min(1.0),
         kv_capacity: capacity,
         slowness: row.slowness,
     };

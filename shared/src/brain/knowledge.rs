@@ -72,14 +72,19 @@ impl Brain {
         pool.residency.match_prefix(prompt.chain, &mut depths);
         self.add_own_routes(name, prompt.chain, &mut depths, now);
         let tokens_per_chunk = f64::from(pool.settings.chunk_bytes) / bytes_per_token(&rows.pool, prompt);
-        let weight = weight_at(now.since(rows.received));
+        let silence = now.since(rows.received);
+        let weight = weight_at(silence);
         let numbers = self.slots.get(name).map_or(&[][..], |slots| &slots.numbers);
         (0u16..)
             .zip(&depths)
             .map(|(index, depth)| {
                 let number = numbers.get(usize::from(index)).copied().flatten();
-                let others =
-                    Slot::new(u32::from(index)).map(|slot| rows.pool.endpoint(slot).others).unwrap_or_default();
+                let row = Slot::new(u32::from(index)).map(|slot| rows.pool.endpoint(slot)).unwrap_or_default();
+                let others = row.others;
+                let fresh = row.scrape.filter(|scrape| {
+                    let age = silence.saturating_add(Duration::from_millis(u64::from(scrape.age_ms)));
+                    age <= Duration::from_millis(u64::from(pool.settings.stale_after_ms))
+                });
                 let own = number.map(|number| self.ledger.in_process(number)).unwrap_or_default();
                 let held =
                     |chunks: u32, tokens: Option<u32>| tokens.map_or(f64::from(chunks) * tokens_per_chunk, f64::from);
@@ -88,6 +93,7 @@ impl Brain {
                     work: own.plus(if weight < 1.0 { others.scaled(weight) } else { others }),
                     matched_tokens: matched,
                     reload_tokens: (held(depth.any_chunks, depth.any_tokens) - matched).max(0.0),
+                    kv_used: fresh.map_or(0.0, |scrape| scrape.kv_used),
                     ejected: number.is_some_and(|number| self.ledger.is_ejected(number, now)),
                 }
             })

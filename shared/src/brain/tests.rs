@@ -103,3 +103,17 @@ fn the_context_of_an_endpoint_is_everybodys() {
     brain.ledger.release(ticket);
     assert_eq!(brain.context_tokens("p", EndpointId(9), at(10)), 0);
 }
+
+#[test]
+fn a_scrape_older_than_the_pool_allows_is_unknown_and_not_full() {
+    let mut brain = brain(vec![pool("p", &[1], &[])]);
+    let scrape = wire::Scrape { age_ms: 500, kv_used: 0.9, kv_capacity_tokens: 1000, ..wire::Scrape::default() };
+    let row = wire::LiveEndpoint { slot: 0, slowness: 1.0, scrape: Some(scrape), others: None };
+    brain.set_live(live(vec![row]), at(1000)).unwrap();
+    let kv_used = |ms| {
+        let decision = brain.decide("p", &prompt(&[]), &request(1), at(ms)).unwrap().unwrap();
+        decision.candidates[0].supply.kv_used
+    };
+    assert!((kv_used(2500) - 0.9).abs() < 1e-9);
+    assert!(kv_used(2501) < 1e-9);
+}

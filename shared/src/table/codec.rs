@@ -8,7 +8,7 @@ use prost::Message;
 use super::holders::Holder;
 use super::live::{LiveEndpoint, LivePool, Rates, Scrape, Work};
 use super::{Endpoint, EndpointState, Model, PoolSettings, TableVersion};
-use crate::identity::{EndpointId, MAX_ENDPOINTS, Slot};
+use crate::identity::{EndpointId, Slot};
 use crate::wire;
 
 /// Why bytes were refused.
@@ -209,7 +209,6 @@ fn live_pool(raw: wire::LivePool) -> Result<(String, LivePool), Malformed> {
             *place = live_endpoint(&row)?;
         }
     }
-    debug_assert!(endpoints.len() <= usize::from(MAX_ENDPOINTS));
     let arrivals_per_second = not_negative(raw.arrivals_per_second, "arrivals_per_second")?;
     Ok((raw.name, LivePool { rates, gateways: raw.gateways, arrivals_per_second, endpoints }))
 }

@@ -51,12 +51,6 @@ impl Residency {
         self.used == 0
     }
 
-    /// Bytes of linear memory that the index takes, without the interned sets.
-    #[must_use]
-    pub fn index_bytes(&self) -> usize {
-        self.entries.len() * size_of::<Entry>()
-    }
-
     /// The holders of `key`, ascending; empty when nobody holds it.
     #[must_use]
     pub fn holders(&self, key: u64) -> &[Holder] {
