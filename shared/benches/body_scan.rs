@@ -21,6 +21,8 @@ fn main() {
     }
     report("32 KiB prose, 40 messages", &chat(prose, 32 << 10, 40));
     report("256 KiB code, 20 messages", &chat(code, 256 << 10, 20));
+    report("400 KiB irregular, 1 message", &chat(&irregular(400 << 10), 400 << 10, 1));
+    report("4 KiB irregular, 1 message", &chat(&irregular(4 << 10), 4 << 10, 1));
     report("256 KiB Chinese, 4 messages", &chat("敏捷的棕色狐狸跳过了懒狗。", 256 << 10, 4));
     let ids: Vec<u32> = (0..40_000_u32).map(|at| at.wrapping_mul(2_654_435_761) % 150_000).collect();
     let tokens = json!({"model": "m", "prompt": ids}).to_string();
@@ -34,6 +36,27 @@ fn chat(text: &str, bytes: usize, messages: usize) -> Vec<u8> {
     json!({"model": "meta-llama/Llama-3.1-8B-Instruct", "stream": true, "max_tokens": 128, "messages": list})
         .to_string()
         .into_bytes()
+}
+
+/// Words of drawn lengths and an escape every 37 bytes or so, where no branch predictor can know it.
+fn irregular(bytes: usize) -> String {
+    let mut state = 1_u64;
+    let mut draw = move |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let mut text = String::new();
+    while text.len() < bytes {
+        let word = "abcdefghijkl".get(..1 + usize::try_from(draw(11)).unwrap_or(0)).unwrap_or_default();
+        text.push_str(word);
+        text.push(match draw(16) {
+            0 => '\n',
+            1 => '"',
+            2 => '\t',
+            _ => ' ',
+        });
+    }
+    text
 }
 
 fn report(name: &str, body: &[u8]) {
