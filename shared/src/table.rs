@@ -4,12 +4,15 @@
 pub mod codec;
 pub mod holders;
 pub mod live;
+pub mod rendering;
 pub mod residency;
 pub mod sync;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::identity::{EndpointId, Slot};
+use rendering::Rendering;
 use residency::Residency;
 
 /// Where a table stands. Versions compare only within one epoch, which is one run of a control plane.
@@ -39,6 +42,8 @@ pub struct Pool {
     pub models: Vec<Model>,
     /// Indexed by slot.
     pub endpoints: Vec<Option<Endpoint>>,
+    /// By base model: how its prompts become bytes. Models without one have learned residency.
+    pub renderings: BTreeMap<String, Arc<Rendering>>,
     /// Which prefix chunk is where.
     pub residency: Residency,
 }

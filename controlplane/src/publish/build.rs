@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shared::wire::{Endpoint, EndpointState, Model, PoolSettings};
+use shared::wire::{Endpoint, EndpointState, Model, PoolSettings, Rendering};
 
 use super::slots::{SlotBook, number};
 use crate::datastore::{EndpointView, PoolView, Readiness};
@@ -16,6 +16,8 @@ pub struct PoolRows {
     pub models: Vec<Model>,
     /// By slot.
     pub endpoints: BTreeMap<u32, Endpoint>,
+    /// By base model: those with exact residency.
+    pub renderings: BTreeMap<String, Rendering>,
 }
 
 /// All pools' rows, by name.
@@ -32,7 +34,12 @@ pub fn pool_rows(pool: &PoolView, slots: &SlotBook) -> PoolRows {
         let slot = number(slots.slot(endpoint.id)?);
         Some((slot, endpoint_row(endpoint, slot, &pool.models)))
     });
-    PoolRows { settings: pool.settings.clone(), models: pool.models.clone(), endpoints: rows.collect() }
+    PoolRows {
+        settings: pool.settings.clone(),
+        models: pool.models.clone(),
+        endpoints: rows.collect(),
+        renderings: BTreeMap::new(),
+    }
 }
 
 /// An endpoint that serves none of the pool's names gets no requests: an empty list on the wire would say "everything".

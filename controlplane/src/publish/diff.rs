@@ -23,6 +23,7 @@ fn pool_change(name: &str, before: Option<&PoolRows>, after: &PoolRows) -> Optio
             settings: Some(after.settings.clone()),
             models: Some(ModelList { models: after.models.clone() }),
             endpoints: after.endpoints.values().cloned().collect(),
+            renderings: after.renderings.values().cloned().collect(),
             ..PoolChange::default()
         });
     };
@@ -31,6 +32,8 @@ fn pool_change(name: &str, before: Option<&PoolRows>, after: &PoolRows) -> Optio
     }
     let removed = before.endpoints.keys().filter(|slot| !after.endpoints.contains_key(slot));
     let changed = after.endpoints.iter().filter(|(slot, row)| before.endpoints.get(slot) != Some(row));
+    let unrendered = before.renderings.keys().filter(|model| !after.renderings.contains_key(*model));
+    let rendered = after.renderings.iter().filter(|(model, row)| before.renderings.get(*model) != Some(row));
     Some(PoolChange {
         name: name.to_owned(),
         removed: false,
@@ -39,6 +42,8 @@ fn pool_change(name: &str, before: Option<&PoolRows>, after: &PoolRows) -> Optio
         removed_slots: removed.copied().collect(),
         endpoints: changed.map(|(_, row)| row.clone()).collect(),
         residency: Vec::new(),
+        removed_renderings: unrendered.cloned().collect(),
+        renderings: rendered.map(|(_, row)| row.clone()).collect(),
     })
 }
 

@@ -1,5 +1,5 @@
 //! Cuts changes into segments of at most 64 KiB. A segment is applied whole, so each piece must make sense after the ones
-//! before it: a pool's settings and models come first, then removed slots, endpoints, residency.
+//! before it: a pool's settings and models come first, with what is removed; then renderings, endpoints, residency.
 
 use prost::Message;
 use shared::wire::{PoolChange, ResidencyGroup};
@@ -58,9 +58,15 @@ pub fn split(changes: Vec<PoolChange>) -> Vec<Vec<PoolChange>> {
     for mut change in changes {
         let endpoints = std::mem::take(&mut change.endpoints);
         let residency = std::mem::take(&mut change.residency);
+        let renderings = std::mem::take(&mut change.renderings);
         let name = change.name.clone();
-        if change.removed || change.settings.is_some() || change.models.is_some() || !change.removed_slots.is_empty() {
+        if change != (PoolChange { name: name.clone(), ..PoolChange::default() }) {
             packer.place(change);
+        }
+        for rendering in renderings {
+            if let Some(room) = packer.room(&name, rendering.encoded_len()) {
+                room.renderings.push(rendering);
+            }
         }
         for endpoint in endpoints {
             if let Some(room) = packer.room(&name, endpoint.encoded_len()) {

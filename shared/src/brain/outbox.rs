@@ -51,7 +51,7 @@ impl Outbox {
             return;
         }
         self.keys += keys.len();
-        let route = wire::Route { endpoint: endpoint.0, base, keys: keys.to_vec() };
+        let route = wire::Route { endpoint: endpoint.0, base, keys: keys.to_vec(), rendered: false };
         self.add(pool, |report| report.routes.push(route));
     }
 

@@ -7,6 +7,7 @@ use prost::Message;
 
 use super::holders::Holder;
 use super::live::{LiveEndpoint, LivePool, Rates, Scrape, Work};
+use super::rendering::{Frontend, Normalization, Rendering};
 use super::{Endpoint, EndpointState, Model, PoolSettings, TableVersion};
 use crate::identity::{EndpointId, Slot};
 use crate::wire;
@@ -78,6 +79,10 @@ pub struct PoolRows {
     pub endpoints: Vec<(Slot, Endpoint)>,
     /// Applied in order.
     pub residency: Vec<Group>,
+    /// Models; applied before `renderings`.
+    pub removed_renderings: Vec<String>,
+    /// Added or replaced, by model.
+    pub renderings: Vec<(String, Rendering)>,
 }
 
 /// Chunks with the same holders.
@@ -123,6 +128,8 @@ fn pool_change(raw: wire::PoolChange) -> Result<PoolChange, Malformed> {
         removed: raw.removed_slots.into_iter().map(slot).collect::<Result<_, _>>()?,
         endpoints: raw.endpoints.into_iter().map(endpoint).collect::<Result<_, _>>()?,
         residency: raw.residency.into_iter().map(group).collect::<Result<_, _>>()?,
+        removed_renderings: raw.removed_renderings,
+        renderings: raw.renderings.into_iter().map(rendering).collect::<Result<_, _>>()?,
     })))
 }
 
@@ -187,6 +194,33 @@ fn group(raw: wire::ResidencyGroup) -> Result<Group, Malformed> {
         return Err(field("residency.holders", "must ascend"));
     }
     Ok(Group { holders, keys: raw.keys, tokens: raw.tokens })
+}
+
+fn rendering(raw: wire::Rendering) -> Result<(String, Rendering), Malformed> {
+    if raw.model.is_empty() {
+        return Err(field("renderings.model", "must not be empty"));
+    }
+    let frontend = match wire::Frontend::try_from(raw.frontend) {
+        Ok(wire::Frontend::Python) => Frontend::Python,
+        Ok(wire::Frontend::Rust) => Frontend::Rust,
+        Err(_) => return Err(field("renderings.frontend", "is not a known frontend")),
+    };
+    let normalization = match wire::Normalization::try_from(raw.normalization) {
+        Ok(wire::Normalization::None) => Normalization::None,
+        Ok(wire::Normalization::Nfc) => Normalization::Nfc,
+        Ok(wire::Normalization::Nfkc) => Normalization::Nfkc,
+        Err(_) => return Err(field("renderings.normalization", "is not a known form")),
+    };
+    let rendering = Rendering {
+        template: raw.template,
+        special_tokens: raw.special_tokens.into_iter().collect(),
+        default_kwargs: raw.default_kwargs,
+        frontend,
+        normalization,
+        metaspace: raw.metaspace,
+        bos: raw.bos,
+    };
+    Ok((raw.model, rendering))
 }
 
 /// Checks a live message; pools by name.

@@ -1,6 +1,8 @@
 //! Keeping one table in step with the control plane: segments in, the newest good table out. A snapshot is built aside
 //! and takes over with its last part; a gap asks for a snapshot; whatever is refused leaves the table as it was.
 
+use std::sync::Arc;
+
 use super::codec::{Malformed, Part, PoolChange, PoolRows, Segment, segment};
 use super::{Pool, RoutingTable, TableVersion};
 
@@ -159,6 +161,12 @@ impl Pool {
             if let Some(place) = self.endpoints.get_mut(slot.index()) {
                 *place = Some(endpoint);
             }
+        }
+        for model in rows.removed_renderings {
+            self.renderings.remove(&model);
+        }
+        for (model, rendering) in rows.renderings {
+            self.renderings.insert(model, Arc::new(rendering));
         }
         for group in rows.residency {
             self.residency.set(&group.holders, &group.keys, &group.tokens);

@@ -37,8 +37,12 @@ fn report(pool: &str, booked: &[(u32, u32)], routes: &[(u32, &[u64])]) -> Report
         endpoint: EndpointId::of(&address(index)).0,
         bookings: Some(Bookings { waiting, ..Bookings::default() }),
     });
-    let routes =
-        routes.iter().map(|&(i, keys)| Route { endpoint: EndpointId::of(&address(i)).0, base: 0, keys: keys.to_vec() });
+    let routes = routes.iter().map(|&(i, keys)| Route {
+        endpoint: EndpointId::of(&address(i)).0,
+        base: 0,
+        keys: keys.to_vec(),
+        rendered: false,
+    });
     let pool = PoolReport {
         name: pool.to_owned(),
         bookings: bookings.collect(),

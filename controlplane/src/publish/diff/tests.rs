@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use prost::Message;
-use shared::wire::{Endpoint, Model, PoolSettings, ResidencyGroup, Segment};
+use shared::wire::{Endpoint, Model, PoolSettings, Rendering, ResidencyGroup, Segment};
 
 use super::*;
 use crate::publish::split::{SEGMENT_BYTES, split};
@@ -31,6 +31,12 @@ impl Gateway {
         for slot in &change.removed_slots {
             assert!(pool.endpoints.remove(slot).is_some(), "slot {slot} removed twice");
         }
+        for model in &change.removed_renderings {
+            assert!(pool.renderings.remove(model).is_some(), "rendering of {model} removed twice");
+        }
+        for rendering in &change.renderings {
+            pool.renderings.insert(rendering.model.clone(), rendering.clone());
+        }
         for endpoint in &change.endpoints {
             pool.endpoints.insert(endpoint.slot, endpoint.clone());
         }
@@ -50,20 +56,26 @@ impl Gateway {
 
 fn rows() -> impl Strategy<Value = TableRows> {
     let endpoint = (0..12u32, 0..3u32, 0..3i32);
-    let pool =
-        (proptest::collection::vec(endpoint, 0..10), 0..3u32, 0..3usize).prop_map(|(endpoints, choices, models)| {
+    let renderings = proptest::collection::btree_map("[mn]", "[xy]", 0..3);
+    let pool = (proptest::collection::vec(endpoint, 0..10), 0..3u32, 0..3usize, renderings).prop_map(
+        |(endpoints, choices, models, renderings)| {
             let row = |(slot, port, state): (u32, u32, i32)| Endpoint {
                 slot,
                 address: format!("10.0.0.{slot}:{port}"),
                 state,
                 ..Endpoint::default()
             };
+            let rendering = |(model, template): (String, String)| {
+                (model.clone(), Rendering { model, template, ..Rendering::default() })
+            };
             PoolRows {
+                renderings: renderings.into_iter().map(rendering).collect(),
                 settings: PoolSettings { choices, ..PoolSettings::default() },
                 models: (0..models).map(|i| Model { name: i.to_string(), base: String::new() }).collect(),
                 endpoints: endpoints.into_iter().map(|e| (e.0, row(e))).collect(),
             }
-        });
+        },
+    );
     proptest::collection::btree_map("[abc]", pool, 0..4).prop_map(|pools| TableRows { pools })
 }
 

@@ -91,7 +91,7 @@ impl FakeGateway {
     }
 
     async fn route(&self, index: u32, keys: Vec<u64>) {
-        let routes = vec![Route { endpoint: endpoint(index), base: 0, keys }];
+        let routes = vec![Route { endpoint: endpoint(index), base: 0, keys, rendered: false }];
         self.report(PoolReport { routes, ..PoolReport::default() }).await;
     }
 

@@ -152,6 +152,29 @@ proptest! {
 }
 
 #[test]
+fn renderings_come_change_and_go_by_model() {
+    let rendering = |model: &str, template: &str| wire::Rendering {
+        model: model.to_owned(),
+        template: template.to_owned(),
+        normalization: wire::Normalization::Nfc.into(),
+        ..wire::Rendering::default()
+    };
+    let change = |removed: &[&str], renderings: Vec<wire::Rendering>| wire::PoolChange {
+        removed_renderings: removed.iter().map(|&model| model.to_owned()).collect(),
+        renderings,
+        ..pool(vec![], vec![])
+    };
+    let mut sync = synced();
+    sync.fold(&encoded(2, 0, 0, vec![change(&[], vec![rendering("a", "1"), rendering("b", "1")])])).unwrap();
+    sync.fold(&encoded(3, 0, 0, vec![change(&["a"], vec![rendering("b", "2")])])).unwrap();
+    let pool = sync.table().pools.values().next().unwrap();
+    let rows: Vec<_> = pool.renderings.iter().map(|(model, row)| (model.as_str(), row.template.as_str())).collect();
+    assert_eq!(rows, [("b", "2")]);
+    let refused = sync.fold(&encoded(4, 0, 0, vec![change(&[], vec![rendering("", "1")])]));
+    assert!(matches!(refused, Err(Refused::Malformed(Malformed::Field { field: "renderings.model", .. }))));
+}
+
+#[test]
 fn holders_keep_slot_and_tier_over_the_wire() {
     for code in 0..4200 {
         match Holder::from_wire(code) {

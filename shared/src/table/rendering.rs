@@ -1,0 +1,45 @@
+//! How a model's prompts become bytes, as the control plane says: a template with all that goes into it, and the form of
+//! the text that its tokenizer sees. A model that has one gets exact residency.
+
+use std::collections::BTreeMap;
+
+/// Checked `wire::Rendering`. Equal ones make equal bytes of equal requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rendering {
+    /// Jinja source; empty: only raw prompts can be rendered.
+    pub template: String,
+    /// `bos_token`, `eos_token` and their like, by their names in the template.
+    pub special_tokens: BTreeMap<String, String>,
+    /// A JSON object that requests' `chat_template_kwargs` are laid over; empty: none.
+    pub default_kwargs: String,
+    /// How messages are prepared for the template.
+    pub frontend: Frontend,
+    /// What becomes of the text before it is tokenized.
+    pub normalization: Normalization,
+    /// U+2581 in the text means a space, and the first token brings one space of its own.
+    pub metaspace: bool,
+    /// Put before raw prompts by the tokenizer.
+    pub bos: String,
+}
+
+/// vLLM's two API servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Frontend {
+    /// The default one.
+    #[default]
+    Python,
+    /// `VLLM_USE_RUST_FRONTEND=1`.
+    Rust,
+}
+
+/// Unicode normalization.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Normalization {
+    /// The text stays as it is.
+    #[default]
+    None,
+    /// Canonical composition.
+    Nfc,
+    /// Compatibility composition.
+    Nfkc,
+}
