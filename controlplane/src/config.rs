@@ -50,6 +50,50 @@ pub struct Pool {
     pub health: Health,
     /// KV cache size in tokens where the engine does not say or is wrong.
     pub kv_cache_tokens: Option<u64>,
+    /// How exact residency is had; `None`: it is learned.
+    pub exact: Option<Exact>,
+}
+
+/// How exact residency is had.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exact {
+    /// Where the base model's tokenizer and template are.
+    pub files: ModelFiles,
+    /// Instead of the model's own template.
+    pub chat_template: Option<PathBuf>,
+    /// A JSON object; empty: none.
+    pub chat_template_kwargs: String,
+    /// How the engines prepare messages.
+    pub frontend: shared::wire::Frontend,
+    /// Where the engines publish; `None`: they are asked.
+    pub events: Option<EventPorts>,
+}
+
+/// Where a model's files are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelFiles {
+    /// A folder.
+    Folder(PathBuf),
+    /// A hub.
+    Hub {
+        /// Without a slash at the end; `None`: the environment says.
+        endpoint: Option<String>,
+        /// Such as `Qwen/Qwen3-8B`.
+        model: String,
+        /// Branch, tag or commit.
+        revision: String,
+    },
+}
+
+/// Where an engine publishes, at its own address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventPorts {
+    /// Of rank 0; the other ranks follow.
+    pub publish: u16,
+    /// Of rank 0.
+    pub replay: Option<u16>,
+    /// Only topics that begin with this.
+    pub topic: String,
 }
 
 /// Where endpoints come from.

@@ -5,6 +5,7 @@
 
 mod knowledge;
 mod outbox;
+mod renderers;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use crate::table::sync::{Folded, Refused, TableSync};
 use crate::table::{Pool, RoutingTable};
 use crate::wire;
 use knowledge::SlotNumbers;
+use renderers::Renderers;
 
 /// What one VM knows.
 #[derive(Debug, Default)]
@@ -37,6 +39,8 @@ pub struct Brain {
     pub routes: RecentRoutes,
     /// What the control plane has not been told yet.
     pub outbox: Outbox,
+    /// Compiled from the table.
+    pub(crate) renderers: Renderers,
     heard: Option<Timestamp>,
     /// Body scanners between two requests, with their buffers.
     #[expect(clippy::vec_box, reason = "a scanner is large and moves between here and a request on every request")]
@@ -58,6 +62,8 @@ pub struct Prompt<'a> {
     pub bytes: u64,
     /// Its length when the client tokenized it.
     pub tokens: Option<u32>,
+    /// The chain is that of the rendered prompt, which engines' events tell of.
+    pub rendered: bool,
 }
 
 /// Where a request goes and what it was booked with.
@@ -118,6 +124,7 @@ impl Brain {
         if let Folded::InForce(_) = folded {
             let table = self.sync.table();
             self.slots.retain(|name, _| table.pools.contains_key(name));
+            self.renderers.align(&table.pools);
             for (name, pool) in &table.pools {
                 self.slots.entry(name.clone()).or_default().align(pool, &mut self.ledger);
             }
@@ -176,7 +183,7 @@ impl Brain {
         let load = Load { uncached_tokens: uncached, context_tokens: context, prefilled_by: whole_body.then_some(due) };
         let ticket = self.ledger.book(first.id, load);
         self.routes.remember(prompt.chain, first.id, now);
-        self.outbox.routed(name, first.id, self.news(name, first.slot, prompt.chain));
+        self.outbox.routed(name, first.id, self.news(name, first.slot, prompt.chain), prompt.rendered);
         Some(Ok(Routed {
             choices,
             destination,

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! L0  clock, draw, identity, headers, wire
-//! L1  api (bodies in, bodies out), prefix, table
+//! L1  api (bodies in, bodies out), prefix, text_form, table
 //! L2  scheduling, ledger, routes
 //! L3  brain, lifecycle
 //! ```
@@ -23,4 +23,5 @@ pub mod scheduling;
 pub mod table;
 #[cfg(test)]
 mod testing;
+pub mod text_form;
 pub mod wire;

@@ -162,6 +162,8 @@ struct Reading {
     ask: Ask,
     kind: ApiKind,
     scanner: Box<BodyScanner>,
+    /// Everything so far, where prompts are rendered.
+    body: Option<Vec<u8>>,
     bytes: u64,
     limit: Option<u64>,
 }

@@ -80,6 +80,52 @@ pub struct Pool {
     pub health: Health,
     /// KV cache of one endpoint in tokens, where its engine does not say. Default: what the engine says.
     pub kv_cache_tokens: Option<u64>,
+    /// Exact residency: which pod holds which prefix is read from the engines' KV events. Default: learned from routes.
+    pub exact: Option<Exact>,
+}
+
+/// Exact residency of the pool's base model.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Exact {
+    /// The model's files (tokenizer.json, tekken.json or *.tiktoken; tokenizer_config.json): a folder, when it begins with
+    /// `/` or `.`, else the model's name at `hub`.
+    pub model: String,
+    /// Where models are fetched by name. Default `$HF_ENDPOINT`, else `https://huggingface.co`.
+    pub hub: Option<String>,
+    /// Branch, tag or commit at the hub. Default `main`.
+    pub revision: Option<String>,
+    /// A chat template file instead of the model's own, as in vLLM's `--chat-template`.
+    pub chat_template: Option<PathBuf>,
+    /// As in vLLM's `--default-chat-template-kwargs`. Default: none.
+    pub chat_template_kwargs: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Which of vLLM's API servers the engines run: `python` (default) or `rust`.
+    pub frontend: Option<Frontend>,
+    /// Where the engines publish.
+    #[serde(default)]
+    pub events: Events,
+}
+
+/// vLLM's API servers, which prepare messages differently.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Frontend {
+    /// The default one.
+    Python,
+    /// `VLLM_USE_RUST_FRONTEND=1`.
+    Rust,
+}
+
+/// Where engines publish their KV events.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Events {
+    /// Port at the endpoint's address; data-parallel ranks follow. Default: what the engine's `/kv_event_sources` says.
+    pub port: Option<u16>,
+    /// Port of the replay socket; only with `port`.
+    pub replay_port: Option<u16>,
+    /// Only messages of topics that begin with this; only with `port`. Default: all.
+    pub topic: Option<String>,
 }
 
 /// A model or adapter that requests may name.

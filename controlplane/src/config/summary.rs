@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::human::{show_duration, show_size};
-use super::{Config, Discovery, Pool};
+use super::{Config, Discovery, ModelFiles, Pool};
 
 /// Lines for people. `listed` tells how many endpoints a pool's file lists now, or why it cannot be read.
 #[must_use]
@@ -23,6 +23,22 @@ pub fn summary(config: &Config, listed: &dyn Fn(&Pool) -> Result<usize, String>)
     out
 }
 
+fn residency(pool: &Pool) -> String {
+    let Some(exact) = &pool.exact else { return "prefixes learned from routes".to_owned() };
+    let files = match &exact.files {
+        ModelFiles::Folder(path) => path.display().to_string(),
+        ModelFiles::Hub { endpoint, model, revision } => {
+            let hub = endpoint.as_deref().unwrap_or("$HF_ENDPOINT or https://huggingface.co");
+            format!("{model} ({revision}) at {hub}")
+        }
+    };
+    let events = exact
+        .events
+        .as_ref()
+        .map_or_else(|| "where each engine says".to_owned(), |ports| format!("port {} of each engine", ports.publish));
+    format!("prefixes exact, from KV events ({events}); tokenizer and template from {files}")
+}
+
 fn describe(out: &mut String, pool: &Pool, listed: Result<usize, String>) {
     let count = listed.map_or_else(|error| format!("NOT READABLE NOW: {error}"), |n| format!("{n} endpoints now"));
     let source = match &pool.discovery {
@@ -38,6 +54,7 @@ fn describe(out: &mut String, pool: &Pool, listed: Result<usize, String>) {
         |models| models.iter().map(|model| model.name.as_str()).collect::<Vec<_>>().join(", "),
     );
     line(out, 1, format!("models {models}"));
+    line(out, 1, residency(pool));
     let settings = &pool.settings;
     line(
         out,

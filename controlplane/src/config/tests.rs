@@ -86,6 +86,47 @@ fn unknown_fields_and_wrong_types_are_named_by_path() {
 }
 
 #[test]
+fn a_models_files_are_a_folder_or_a_name_at_a_hub() {
+    let exact = |fields: &str| SMALLEST.replace("name: p,", &format!("name: p, exact: {{{fields}}},"));
+    let files = |fields: &str| parse(&exact(fields)).unwrap().pools.remove(0).exact.unwrap().files;
+    assert_eq!(files("model: ./qwen"), ModelFiles::Folder(PathBuf::from("/etc/kvasir/./qwen")));
+    assert_eq!(files("model: /models/qwen"), ModelFiles::Folder(PathBuf::from("/models/qwen")));
+    let hub = |endpoint: Option<&str>, revision: &str| ModelFiles::Hub {
+        endpoint: endpoint.map(str::to_owned),
+        model: "Qwen/Qwen3-8B".to_owned(),
+        revision: revision.to_owned(),
+    };
+    assert_eq!(files("model: Qwen/Qwen3-8B"), hub(None, "main"));
+    assert_eq!(files("model: Qwen/Qwen3-8B, hub: 'http://hub/', revision: v1"), hub(Some("http://hub"), "v1"));
+    for (fields, told) in [
+        ("model: ''", "pools[0].exact.model: must be a folder or a model's name"),
+        ("model: q, hub: huggingface.co", "pools[0].exact.hub: must begin with http:// or https://"),
+        ("model: /q, revision: v1", "pools[0].exact.revision: must be left out when `model` is a folder"),
+        ("model: q, events: {topic: kv}", "pools[0].exact.events.topic: must come with port"),
+        ("model: q, events: {port: 0}", "pools[0].exact.events.port: must be between 1 and 65535"),
+    ] {
+        assert!(refusal(&exact(fields)).starts_with(told), "{}", refusal(&exact(fields)));
+    }
+}
+
+#[test]
+fn event_ports_and_template_settings_are_read_as_written() {
+    let text = SMALLEST.replace(
+        "name: p,",
+        "name: p, exact: {model: q, chatTemplate: t.jinja, frontend: rust, chatTemplateKwargs: {b: 1, a: [true]},
+            events: {port: 5557, replayPort: 5558, topic: kv}},",
+    );
+    let exact = parse(&text).unwrap().pools.remove(0).exact.unwrap();
+    assert_eq!(exact.chat_template, Some(PathBuf::from("/etc/kvasir/t.jinja")));
+    assert_eq!(exact.frontend, shared::wire::Frontend::Rust);
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&exact.chat_template_kwargs).unwrap(),
+        serde_json::json!({"a": [true], "b": 1})
+    );
+    assert_eq!(exact.events, Some(EventPorts { publish: 5557, replay: Some(5558), topic: "kv".to_owned() }));
+}
+
+#[test]
 fn two_pools_of_one_name_are_refused() {
     let one = "{name: p, discovery: {static: {endpoints: []}}}";
     assert!(refusal(&format!("pools: [{one}, {one}]")).starts_with("pools[1].name: must be unique"));

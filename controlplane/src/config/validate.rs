@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::human::{HumanDuration, HumanSize, show_duration, show_size};
 use super::raw;
-use super::{Config, Discovery, Gateway, Health, Mode, Pool, Problem, Scrape, Upstream};
+use super::{Config, Discovery, EventPorts, Exact, Gateway, Health, Mode, ModelFiles, Pool, Problem, Scrape, Upstream};
 use crate::discovery::static_file;
 use crate::scrape::engine::Engine;
 
@@ -122,6 +122,7 @@ fn pool(checks: &mut Checks, path: &str, raw: raw::Pool, folder: &Path) -> Pool 
         scrape: scrape(checks, &format!("{path}.scrape"), raw.scrape),
         health: health(checks, &format!("{path}.health"), raw.health),
         kv_cache_tokens: raw.kv_cache_tokens,
+        exact: raw.exact.map(|raw| exact(checks, &format!("{path}.exact"), raw, folder)),
         name: raw.name,
     }
 }
@@ -196,6 +197,59 @@ fn discovery(checks: &mut Checks, path: &str, raw: raw::Discovery, folder: &Path
             Discovery::Static(Vec::new())
         }
     }
+}
+
+fn exact(checks: &mut Checks, path: &str, raw: raw::Exact, folder: &Path) -> Exact {
+    if raw.model.trim().is_empty() {
+        checks.refuse(&format!("{path}.model"), "must be a folder or a model's name", format!("{:?}", raw.model));
+    }
+    let hub = raw.hub.as_deref().map(|hub| hub.trim_end_matches('/').to_owned());
+    if let Some(hub) = hub.as_ref().filter(|hub| !hub.starts_with("http://") && !hub.starts_with("https://")) {
+        checks.refuse(&format!("{path}.hub"), "must begin with http:// or https://", format!("{hub:?}"));
+    }
+    let files = if raw.model.starts_with(['/', '.']) {
+        for (field, given) in [("hub", raw.hub.is_some()), ("revision", raw.revision.is_some())] {
+            if given {
+                let rule = "must be left out when `model` is a folder (it begins with / or .)";
+                checks.refuse(&format!("{path}.{field}"), rule, format!("model {:?}", raw.model));
+            }
+        }
+        ModelFiles::Folder(folder.join(&raw.model))
+    } else {
+        let revision = raw.revision.unwrap_or_else(|| "main".to_owned());
+        ModelFiles::Hub { endpoint: hub, model: raw.model, revision }
+    };
+    let frontend = match raw.frontend {
+        None | Some(raw::Frontend::Python) => shared::wire::Frontend::Python,
+        Some(raw::Frontend::Rust) => shared::wire::Frontend::Rust,
+    };
+    Exact {
+        files,
+        chat_template: raw.chat_template.map(|path| folder.join(path)),
+        chat_template_kwargs: raw
+            .chat_template_kwargs
+            .and_then(|kwargs| serde_json::to_string(&kwargs).ok())
+            .unwrap_or_default(),
+        frontend,
+        events: event_ports(checks, &format!("{path}.events"), raw.events),
+    }
+}
+
+fn event_ports(checks: &mut Checks, path: &str, raw: raw::Events) -> Option<EventPorts> {
+    for (field, port) in [("port", raw.port), ("replayPort", raw.replay_port)] {
+        if port == Some(0) {
+            checks.refuse(&format!("{path}.{field}"), "must be between 1 and 65535", 0);
+        }
+    }
+    let Some(publish) = raw.port else {
+        for (field, given) in [("replayPort", raw.replay_port.is_some()), ("topic", raw.topic.is_some())] {
+            if given {
+                checks.refuse(&format!("{path}.{field}"), "must come with port", "no port");
+            }
+        }
+        return None;
+    };
+    Some(EventPorts { publish, replay: raw.replay_port, topic: raw.topic.unwrap_or_default() })
 }
 
 fn scrape(checks: &mut Checks, path: &str, raw: raw::Scrape) -> Scrape {

@@ -44,14 +44,14 @@ impl Outbox {
         self.dropped
     }
 
-    /// `endpoint` was sent a prompt whose chain goes on after `base` with `keys`.
-    pub fn routed(&mut self, pool: &str, endpoint: EndpointId, (base, keys): (u64, &[u64])) {
+    /// `endpoint` was sent a prompt whose chain goes on after `base` with `keys`; `rendered` as in `Prompt`.
+    pub fn routed(&mut self, pool: &str, endpoint: EndpointId, (base, keys): (u64, &[u64]), rendered: bool) {
         if self.keys.saturating_add(keys.len()) > KEY_CAPACITY {
             self.dropped += 1;
             return;
         }
         self.keys += keys.len();
-        let route = wire::Route { endpoint: endpoint.0, base, keys: keys.to_vec(), rendered: false };
+        let route = wire::Route { endpoint: endpoint.0, base, keys: keys.to_vec(), rendered };
         self.add(pool, |report| report.routes.push(route));
     }
 

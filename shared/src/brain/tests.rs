@@ -5,7 +5,7 @@ use crate::testing::{at, brain, pool};
 const CHAIN: [u64; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
 
 fn prompt(chain: &[u64]) -> Prompt<'_> {
-    Prompt { chain, bytes: 16 * chain.len() as u64, tokens: None }
+    Prompt { chain, bytes: 16 * chain.len() as u64, tokens: None, rendered: false }
 }
 
 fn request(seed: u64) -> Request {

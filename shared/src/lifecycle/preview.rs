@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::request::{self, Wanted};
+use super::request::{self, Body, Wanted};
 use super::{Ask, Plan};
 use crate::api::{BodyScanner, ErrorReply, Reject, reply};
 use crate::brain::Brain;
@@ -32,11 +32,17 @@ pub fn preview<'a>(
     now: Timestamp,
 ) -> Result<Preview<'a>, ErrorReply> {
     let ask = request::ask(headers, plan, brain, now);
-    let chosen = wanted(brain, plan, headers, body).and_then(|wanted| choose(brain, &ask, &wanted, now));
+    let chosen = wanted(brain, plan, headers, body, now).and_then(|wanted| choose(brain, &ask, &wanted, now));
     chosen.map_err(|reject| reply(ask.dialect, &reject))
 }
 
-fn wanted(brain: &Brain, plan: &Plan, headers: &[(&[u8], &[u8])], body: &[u8]) -> Result<Wanted, Reject> {
+fn wanted(
+    brain: &Brain,
+    plan: &Plan,
+    headers: &[(&[u8], &[u8])],
+    body: &[u8],
+    now: Timestamp,
+) -> Result<Wanted, Reject> {
     if !brain.has_table() {
         return Err(Reject::NoTable);
     }
@@ -47,7 +53,7 @@ fn wanted(brain: &Brain, plan: &Plan, headers: &[(&[u8], &[u8])], body: &[u8]) -
     let mut scanner = BodyScanner::new(kind);
     scanner.push(body).map_err(Reject::BadBody)?;
     let view = scanner.finish().map_err(Reject::BadBody)?;
-    request::wanted(&view, kind, plan, brain)
+    request::wanted(&view, Body { kind, bytes: Some(body) }, plan, brain, now)
 }
 
 fn choose<'a>(brain: &'a Brain, ask: &Ask, wanted: &Wanted, now: Timestamp) -> Result<Preview<'a>, Reject> {
@@ -59,7 +65,10 @@ fn choose<'a>(brain: &'a Brain, ask: &Ask, wanted: &Wanted, now: Timestamp) -> R
     let decision = decided.map_err(|none| request::refusal(&none))?;
     Ok(Preview {
         destination: brain.destination(name, decision.choices()),
-        explanation: explain(name, pool, table.version.version, &request, &decision),
+        explanation: Explanation {
+            prefix: wanted.source().to_string(),
+            ..explain(name, pool, table.version.version, &request, &decision)
+        },
     })
 }
 

@@ -10,7 +10,7 @@ use crate::headers;
 use crate::identity::EndpointId;
 use crate::prefix::{ChainRoot, chain};
 use crate::scheduling::cost::Demand;
-use crate::scheduling::explanation::explain;
+use crate::scheduling::explanation::{Explanation, PrefixSource, explain};
 use crate::scheduling::{NoCandidate, Request};
 use crate::table::Pool;
 
@@ -34,7 +34,8 @@ pub(super) fn begin(headers: &[(&[u8], &[u8])], end_of_stream: bool, step: &mut 
     let announced = value(headers, "content-length").and_then(number).unwrap_or(0.0);
     let mut scanner = step.brain.idle_scanners.pop().unwrap_or_else(|| Box::new(BodyScanner::new(kind)));
     scanner.restart(kind);
-    let mut reading = Box::new(Reading { ask, kind, scanner, bytes: 0, limit });
+    let body = step.brain.renderers.wants_bodies(step.plan.pool.as_deref()).then(Vec::new);
+    let mut reading = Box::new(Reading { ask, kind, scanner, body, bytes: 0, limit });
     if limit.is_some_and(|limit| announced > to_f64(limit)) {
         reading.bytes = u64::MAX;
     }
@@ -68,13 +69,19 @@ pub(super) fn read(mut reading: Box<Reading>, chunk: &[u8], end_of_stream: bool,
         shelve(reading.scanner, step.brain);
         return step.reply(dialect, &Reject::BodyTooLarge { limit_bytes: limit });
     }
+    if let Some(body) = &mut reading.body {
+        body.extend_from_slice(chunk);
+    }
     let pushed = reading.scanner.push(chunk);
     if pushed.is_ok() && !end_of_stream {
         return Phase::Reading(reading);
     }
-    let Reading { ask, kind, mut scanner, .. } = *reading;
+    let Reading { ask, kind, mut scanner, body, .. } = *reading;
     let phase = match pushed.and_then(|()| scanner.finish()) {
-        Ok(view) => send(&ask, wanted(&view, kind, step.plan, step.brain), step),
+        Ok(view) => {
+            let body = Body { kind, bytes: body.as_deref() };
+            send(&ask, wanted(&view, body, step.plan, step.brain, step.now), step)
+        }
         Err(error) => step.reply(dialect, &Reject::BadBody(error)),
     };
     shelve(scanner, step.brain);
@@ -125,13 +132,18 @@ fn number(value: &[u8]) -> Option<f64> {
     core::str::from_utf8(value).ok()?.trim().parse().ok().filter(|number: &f64| number.is_finite())
 }
 
+/// A whole body: what it is, and its bytes where some model's prompts are rendered.
+#[derive(Clone, Copy)]
+pub(super) struct Body<'a> {
+    pub(super) kind: ApiKind,
+    pub(super) bytes: Option<&'a [u8]>,
+}
+
 /// What a request asks for: whose endpoints, which model, which prompt, and what is expected of the response.
 pub(super) struct Wanted {
     pub(super) pool: String,
     model: Option<u32>,
-    keys: Vec<u64>,
-    bytes: u64,
-    tokens: Option<u32>,
+    chain: Chain,
     /// `None`: the body is not read, the response not watched.
     watch: Option<Watch>,
 }
@@ -142,9 +154,23 @@ struct Watch {
     kind: ApiKind,
 }
 
+/// A prompt as its chain keys.
+#[derive(Default)]
+struct Chain {
+    keys: Vec<u64>,
+    bytes: u64,
+    tokens: Option<u32>,
+    source: PrefixSource,
+}
+
 impl Wanted {
     pub(super) fn prompt(&self) -> Prompt<'_> {
-        Prompt { chain: &self.keys, bytes: self.bytes, tokens: self.tokens }
+        let Chain { keys, bytes, tokens, source } = &self.chain;
+        Prompt { chain: keys, bytes: *bytes, tokens: *tokens, rendered: *source == PrefixSource::Exact }
+    }
+
+    pub(super) fn source(&self) -> &PrefixSource {
+        &self.chain.source
     }
 }
 
@@ -153,39 +179,63 @@ pub(super) fn unread(plan: &Plan, brain: &Brain) -> Result<Wanted, Reject> {
     let name = plan.pool.as_deref().or_else(|| brain.pool_for(None)).map(str::to_owned);
     let name = name.or_else(|| brain.table().pools.keys().next().cloned());
     let pool = name.ok_or(Reject::NoEndpoint { reason: NoEndpointReason::EmptyPool })?;
-    Ok(Wanted { pool, model: None, keys: Vec::new(), bytes: 0, tokens: Some(0), watch: None })
+    let chain = Chain { tokens: Some(0), ..Chain::default() };
+    Ok(Wanted { pool, model: None, chain, watch: None })
 }
 
-pub(super) fn wanted(view: &RequestView<'_>, kind: ApiKind, plan: &Plan, brain: &Brain) -> Result<Wanted, Reject> {
+pub(super) fn wanted(
+    view: &RequestView<'_>,
+    body: Body<'_>,
+    plan: &Plan,
+    brain: &Brain,
+    now: Timestamp,
+) -> Result<Wanted, Reject> {
     let unknown = || Reject::UnknownModel { model: view.model.to_owned() };
     let named = plan.pool.clone().or_else(|| brain.pool_for(Some(view.model)).map(str::to_owned));
     let name = named.ok_or_else(unknown)?;
     let Some(pool) = brain.pool(&name) else { return Err(Reject::UnknownPool { pool: name }) };
     let model = pool.model_index(view.model).ok_or_else(unknown)?;
-    let (keys, bytes, tokens) = chain_of(view, pool, model);
-    let watch = Watch { whole_body: !view.stream, output: view.max_output_tokens, kind };
-    Ok(Wanted { pool: name, model, keys, bytes, tokens, watch: Some(watch) })
-}
-
-fn chain_of(view: &RequestView<'_>, pool: &Pool, model: Option<u32>) -> (Vec<u64>, u64, Option<u32>) {
     let row = pool.model(model);
     let base = row.and_then(|row| row.base.as_deref());
-    let adapter = base.map(|_| view.model);
-    let root = ChainRoot::new(base.unwrap_or(view.model), adapter, view.cache_salt);
-    let chunk = usize::try_from(pool.settings.chunk_bytes).unwrap_or(usize::MAX);
+    let root = ChainRoot::new(base.unwrap_or(view.model), base.map(|_| view.model), view.cache_salt);
+    let renderer = brain.renderers.get(&name, base.unwrap_or(view.model));
+    let rendered = renderer.zip(body.bytes).map(|(renderer, bytes)| renderer.prompt(body.kind, bytes, now));
+    let chain = match rendered {
+        Some(Ok(text)) => exact_chain(root, pool, &text),
+        Some(Err(why)) => {
+            Chain { source: PrefixSource::Learned(Some(why.to_string())), ..learned_chain(root, pool, view) }
+        }
+        None => learned_chain(root, pool, view),
+    };
+    let watch = Watch { whole_body: !view.stream, output: view.max_output_tokens, kind: body.kind };
+    Ok(Wanted { pool: name, model, chain, watch: Some(watch) })
+}
+
+fn chunk_bytes(pool: &Pool) -> usize {
+    usize::try_from(pool.settings.chunk_bytes).unwrap_or(usize::MAX)
+}
+
+fn exact_chain(root: ChainRoot, pool: &Pool, text: &str) -> Chain {
+    let mut keys = Vec::with_capacity(text.len() / chunk_bytes(pool));
+    chain(root, chunk_bytes(pool), [text.as_bytes()], &mut keys);
+    Chain { keys, bytes: text.len() as u64, tokens: None, source: PrefixSource::Exact }
+}
+
+fn learned_chain(root: ChainRoot, pool: &Pool, view: &RequestView<'_>) -> Chain {
+    let chunk = chunk_bytes(pool);
     let mut keys = Vec::new();
-    match &view.prompt {
+    let (bytes, tokens) = match &view.prompt {
         PromptView::Text(text) => {
-            let bytes = text.len_bytes() as u64;
             keys.reserve_exact(text.len_bytes() / chunk);
             chain(root, chunk, text.pieces(), &mut keys);
-            (keys, bytes, None)
+            (text.len_bytes() as u64, None)
         }
         PromptView::Tokens(ids) => {
             chain(root, chunk, [ids.bytes()], &mut keys);
-            (keys, ids.bytes().len() as u64, Some(u32::try_from(ids.count()).unwrap_or(u32::MAX)))
+            (ids.bytes().len() as u64, Some(u32::try_from(ids.count()).unwrap_or(u32::MAX)))
         }
-    }
+    };
+    Chain { keys, bytes, tokens, source: PrefixSource::Learned(None) }
 }
 
 fn send(ask: &Ask, wanted: Result<Wanted, Reject>, step: &mut Step<'_>) -> Phase {
@@ -200,11 +250,12 @@ fn send(ask: &Ask, wanted: Result<Wanted, Reject>, step: &mut Step<'_>) -> Phase
         Some(Err(none)) => return step.reply(ask.dialect, &refusal(&none)),
         Some(Ok(routed)) => routed,
     };
-    let Wanted { pool: name, bytes, tokens, watch, .. } = wanted;
+    let Wanted { pool: name, chain: Chain { bytes, tokens, source, .. }, watch, .. } = wanted;
     let table = step.brain.table();
     let pool = table.pools.get(&name);
     let explanation = pool.filter(|pool| ask.explain && pool.settings.explain).and_then(|pool| {
         let explanation = explain(&name, pool, table.version.version, &request, &routed.decision);
+        let explanation = Explanation { prefix: source.to_string(), ..explanation };
         serde_json::to_string(&explanation.shortened()).ok()
     });
     let endpoint = routed.destination.split(',').next().unwrap_or_default().to_owned();
@@ -227,7 +278,8 @@ fn send(ask: &Ask, wanted: Result<Wanted, Reject>, step: &mut Step<'_>) -> Phase
 pub(super) fn request(ask: &Ask, wanted: &Wanted, brain: &Brain) -> Request {
     let rates = brain.live(&wanted.pool).map(|live| live.rates).unwrap_or_default();
     let settings = brain.pool(&wanted.pool).map(|pool| pool.settings.clone()).unwrap_or_default();
-    let prompt_tokens = wanted.tokens.map_or_else(|| to_f64(wanted.bytes) / rates.bytes_per_token.max(0.25), f64::from);
+    let prompt_tokens =
+        wanted.chain.tokens.map_or_else(|| to_f64(wanted.chain.bytes) / rates.bytes_per_token.max(0.25), f64::from);
     let expected = match &wanted.watch {
         None | Some(Watch { kind: ApiKind::Embeddings, .. }) => 1.0,
         // A bound below what is usual is believed; above it says nothing.

@@ -1,5 +1,7 @@
 //! A decision in words that people and tools read: compact JSON, every term in milliseconds, best first.
 
+use core::fmt;
+
 use serde::Serialize;
 
 use super::{Decision, Request};
@@ -17,6 +19,8 @@ pub struct Explanation<'a> {
     pub table_version: u64,
     /// Prompt tokens, estimated from bytes unless the prompt was token ids.
     pub prompt_tokens: f64,
+    /// How it is known which prefix is where: `exact`, or `learned` with the reason where exact was wanted.
+    pub prefix: String,
     /// Costs within this of the best were equal, milliseconds.
     pub band_ms: f64,
     /// `cost`, `session`, or `last_resort`.
@@ -25,6 +29,31 @@ pub struct Explanation<'a> {
     pub candidates: Vec<ExplainedCandidate<'a>>,
     /// Endpoints that were not weighed.
     pub dropped: Vec<ExplainedDrop<'a>>,
+}
+
+/// How it is known which prefix of a prompt is where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PrefixSource {
+    /// The engines told, and the prompt was rendered as they render it.
+    Exact,
+    /// From routes; why, where the model's residency is exact but this prompt cannot be rendered.
+    Learned(Option<String>),
+}
+
+impl Default for PrefixSource {
+    fn default() -> Self {
+        Self::Learned(None)
+    }
+}
+
+impl fmt::Display for PrefixSource {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact => out.write_str("exact"),
+            Self::Learned(None) => out.write_str("learned"),
+            Self::Learned(Some(why)) => write!(out, "learned: {why}"),
+        }
+    }
 }
 
 /// One candidate; costs in milliseconds, rounded to the microsecond.
@@ -132,6 +161,7 @@ pub fn explain<'a>(
         pool: name,
         table_version,
         prompt_tokens: rounded(request.demand.prompt_tokens),
+        prefix: PrefixSource::default().to_string(),
         band_ms: to_ms(decision.band),
         decided_by: match (decision.by_session, decision.last_resort) {
             (true, _) => "session",

@@ -7,9 +7,10 @@ use prost::Message;
 
 use super::holders::Holder;
 use super::live::{LiveEndpoint, LivePool, Rates, Scrape, Work};
-use super::rendering::{Frontend, Normalization, Rendering};
+use super::rendering::{Frontend, Rendering};
 use super::{Endpoint, EndpointState, Model, PoolSettings, TableVersion};
 use crate::identity::{EndpointId, Slot};
+use crate::text_form::{LeadingSpace, Normalizer, Spaces, TextForm};
 use crate::wire;
 
 /// Why bytes were refused.
@@ -205,20 +206,25 @@ fn rendering(raw: wire::Rendering) -> Result<(String, Rendering), Malformed> {
         Ok(wire::Frontend::Rust) => Frontend::Rust,
         Err(_) => return Err(field("renderings.frontend", "is not a known frontend")),
     };
-    let normalization = match wire::Normalization::try_from(raw.normalization) {
-        Ok(wire::Normalization::None) => Normalization::None,
-        Ok(wire::Normalization::Nfc) => Normalization::Nfc,
-        Ok(wire::Normalization::Nfkc) => Normalization::Nfkc,
+    let normalizer = match wire::Normalization::try_from(raw.normalization) {
+        Ok(wire::Normalization::None) => Normalizer::None,
+        Ok(wire::Normalization::Nfc) => Normalizer::Nfc,
+        Ok(wire::Normalization::Nfkc) => Normalizer::Nfkc,
         Err(_) => return Err(field("renderings.normalization", "is not a known form")),
+    };
+    let spaces = match wire::Spaces::try_from(raw.spaces) {
+        Ok(wire::Spaces::Plain) => Spaces::Plain,
+        Ok(wire::Spaces::Absent) => Spaces::SentencePiece(LeadingSpace::Absent),
+        Ok(wire::Spaces::First) => Spaces::SentencePiece(LeadingSpace::First),
+        Ok(wire::Spaces::EveryStretch) => Spaces::SentencePiece(LeadingSpace::EveryStretch),
+        Err(_) => return Err(field("renderings.spaces", "is not a known form")),
     };
     let rendering = Rendering {
         template: raw.template,
-        special_tokens: raw.special_tokens.into_iter().collect(),
+        special_tokens: raw.special_tokens,
         default_kwargs: raw.default_kwargs,
         frontend,
-        normalization,
-        metaspace: raw.metaspace,
-        bos: raw.bos,
+        form: TextForm { normalizer, spaces, bos: raw.bos },
     };
     Ok((raw.model, rendering))
 }

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::text_form::TextForm;
+
 /// Checked `wire::Rendering`. Equal ones make equal bytes of equal requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rendering {
@@ -15,11 +17,7 @@ pub struct Rendering {
     /// How messages are prepared for the template.
     pub frontend: Frontend,
     /// What becomes of the text before it is tokenized.
-    pub normalization: Normalization,
-    /// U+2581 in the text means a space, and the first token brings one space of its own.
-    pub metaspace: bool,
-    /// Put before raw prompts by the tokenizer.
-    pub bos: String,
+    pub form: TextForm,
 }
 
 /// vLLM's two API servers.
@@ -30,16 +28,4 @@ pub enum Frontend {
     Python,
     /// `VLLM_USE_RUST_FRONTEND=1`.
     Rust,
-}
-
-/// Unicode normalization.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Normalization {
-    /// The text stays as it is.
-    #[default]
-    None,
-    /// Canonical composition.
-    Nfc,
-    /// Compatibility composition.
-    Nfkc,
 }

@@ -1,0 +1,68 @@
+//! The compiled side of the table's renderings: from a request body to the text that the engine tokenizes. Compiled when
+//! the table changes, never while a request waits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::api::ApiKind;
+use crate::clock::Timestamp;
+use crate::table::Pool;
+use crate::table::rendering::Rendering;
+
+/// By pool, then by base model.
+#[derive(Debug, Default)]
+pub(crate) struct Renderers {
+    pools: BTreeMap<String, BTreeMap<String, Renderer>>,
+}
+
+/// One model's rendering, ready for use.
+#[derive(Debug)]
+pub(crate) struct Renderer {
+    row: Arc<Rendering>,
+}
+
+/// Why a prompt cannot be rendered exactly; its prefix is looked up by what was learned.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unrendered {
+    /// An API whose prompts this cannot render.
+    #[error("prompts of this API are not rendered")]
+    Api,
+}
+
+impl Renderers {
+    /// Follows the table; what did not change is kept.
+    pub(crate) fn align(&mut self, pools: &BTreeMap<String, Pool>) {
+        self.pools.retain(|name, _| pools.get(name).is_some_and(|pool| !pool.renderings.is_empty()));
+        for (name, pool) in pools.iter().filter(|(_, pool)| !pool.renderings.is_empty()) {
+            let known = self.pools.entry(name.clone()).or_default();
+            known.retain(|model, _| pool.renderings.contains_key(model));
+            for (model, row) in &pool.renderings {
+                if known.get(model).is_none_or(|renderer| !Arc::ptr_eq(&renderer.row, row)) {
+                    known.insert(model.clone(), Renderer::new(row));
+                }
+            }
+        }
+    }
+
+    /// Could a request to this pool (`None`: any) need its whole body?
+    pub(crate) fn wants_bodies(&self, pool: Option<&str>) -> bool {
+        pool.map_or(!self.pools.is_empty(), |pool| self.pools.contains_key(pool))
+    }
+
+    /// The renderer of base model `model` in `pool`.
+    pub(crate) fn get(&self, pool: &str, model: &str) -> Option<&Renderer> {
+        self.pools.get(pool)?.get(model)
+    }
+}
+
+impl Renderer {
+    fn new(row: &Arc<Rendering>) -> Self {
+        Self { row: Arc::clone(row) }
+    }
+
+    /// The text whose bytes the engine's tokens stand for.
+    pub(crate) fn prompt(&self, kind: ApiKind, body: &[u8], now: Timestamp) -> Result<String, Unrendered> {
+        let _later = (kind, body, now);
+        Err(Unrendered::Api)
+    }
+}
