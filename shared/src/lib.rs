@@ -21,6 +21,7 @@ pub mod prefix;
 pub mod routes;
 pub mod scheduling;
 pub mod table;
+pub mod template;
 #[cfg(test)]
 mod testing;
 pub mod wire;
