@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! L0  clock, draw, identity, headers, wire
-//! L1  api (bodies in, bodies out), prefix, table
+//! L1  api (bodies in, bodies out), prefix, table, template
 //! L2  scheduling, ledger, routes
 //! L3  brain, lifecycle
 //! ```
