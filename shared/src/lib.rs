@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! L0  clock, draw, identity, headers, wire
-//! L1  api (bodies in, bodies out), prefix, text_form, table
+//! L1  api (bodies in, bodies out), prefix, text_form, table, template
 //! L2  scheduling, ledger, routes
 //! L3  brain, lifecycle
 //! ```
@@ -21,6 +21,7 @@ pub mod prefix;
 pub mod routes;
 pub mod scheduling;
 pub mod table;
+pub mod template;
 #[cfg(test)]
 mod testing;
 pub mod text_form;

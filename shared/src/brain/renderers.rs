@@ -1,6 +1,7 @@
 //! The compiled side of the table's renderings: from a request body to the text that the engine tokenizes. Compiled when
 //! the table changes, never while a request waits.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use crate::api::ApiKind;
 use crate::clock::Timestamp;
 use crate::table::Pool;
 use crate::table::rendering::Rendering;
+use crate::template::{ChatTemplate, LocalTime, Unrendered, object, raw_prompt};
 
 /// By pool, then by base model.
 #[derive(Debug, Default)]
@@ -19,14 +21,7 @@ pub(crate) struct Renderers {
 #[derive(Debug)]
 pub(crate) struct Renderer {
     row: Arc<Rendering>,
-}
-
-/// Why a prompt cannot be rendered exactly; its prefix is looked up by what was learned.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unrendered {
-    /// An API whose prompts this cannot render.
-    #[error("prompts of this API are not rendered")]
-    Api,
+    template: Result<ChatTemplate, Unrendered>,
 }
 
 impl Renderers {
@@ -57,12 +52,29 @@ impl Renderers {
 
 impl Renderer {
     fn new(row: &Arc<Rendering>) -> Self {
-        Self { row: Arc::clone(row) }
+        Self { row: Arc::clone(row), template: ChatTemplate::of(row) }
     }
 
-    /// The text whose bytes the engine's tokens stand for.
-    pub(crate) fn prompt(&self, kind: ApiKind, body: &[u8], now: Timestamp) -> Result<String, Unrendered> {
-        let _later = (kind, body, now);
-        Err(Unrendered::Api)
+    /// The text whose bytes the engine's tokens stand for, of a request that came at `now`.
+    ///
+    /// # Errors
+    /// When it cannot be known exactly; the prompt's prefix is then looked up by what was learned.
+    pub(crate) fn prompt(&self, api: ApiKind, body: &[u8], now: Timestamp) -> Result<String, Unrendered> {
+        if api == ApiKind::Completions {
+            let prompt = raw_prompt(object(body)?)?;
+            return Ok(self.row.form.completion(&prompt).into_owned());
+        }
+        let template = self.template.as_ref().map_err(Clone::clone)?;
+        let prompt = template.render_body(api, body, Some(local_time(now)))?;
+        Ok(match self.row.form.rendered(&prompt) {
+            Cow::Owned(changed) => changed,
+            Cow::Borrowed(same) if same.len() == prompt.len() => prompt,
+            Cow::Borrowed(part) => part.to_owned(),
+        })
     }
+}
+
+/// Engines in containers live in UTC.
+fn local_time(now: Timestamp) -> LocalTime {
+    LocalTime { unix_seconds: i64::try_from(now.as_nanos() / 1_000_000_000).unwrap_or(i64::MAX), utc_offset_seconds: 0 }
 }

@@ -3,8 +3,10 @@ use proptest::prelude::{any, proptest};
 
 use super::*;
 use crate::headers;
+use crate::prefix::{ChainRoot, chain};
 use crate::table::live::Work;
 use crate::testing::{CHAT, Driven, at, brain, chat_body, pool, post};
+use crate::wire;
 
 const STREAM_HEAD: &str = "10.0.0.1:1";
 
@@ -242,4 +244,68 @@ proptest! {
         assert!(work(&brain).is_idle());
         assert_eq!(brain.ledger.in_flight(), 0);
     }
+}
+
+const CHATML: &str = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}\
+                      {% if add_generation_prompt %}<|assistant|>{% endif %}";
+
+/// A pool whose endpoints' engines tell what they hold: the one at `slot` holds `text` of model `m`.
+fn exact_pool(slot: u32, text: &str) -> wire::PoolChange {
+    let mut keys = Vec::new();
+    chain(ChainRoot::new("m", None, None), 16, [text.as_bytes()], &mut keys);
+    let tokens = (1..).map(|chunk| chunk * 4).take(keys.len()).collect();
+    wire::PoolChange {
+        renderings: vec![wire::Rendering {
+            model: "m".to_owned(),
+            template: CHATML.to_owned(),
+            bos: "<s>".to_owned(),
+            ..wire::Rendering::default()
+        }],
+        residency: vec![wire::ResidencyGroup { holders: vec![slot * 4], keys, tokens }],
+        ..pool("p", &[1, 2, 3, 4], &["m"])
+    }
+}
+
+fn decision(driven: &mut Driven, brain: &mut Brain) -> serde_json::Value {
+    let head = Input::ResponseHeaders { status: 200, event_stream: true, served_by: None };
+    let effects = driven.on(head, brain, at(2));
+    let told = effects.iter().find_map(|effect| {
+        let Effect::AddResponseHeader(name, value) = effect else { return None };
+        (name == headers::DECISION).then_some(value)
+    });
+    serde_json::from_str(told.unwrap()).unwrap()
+}
+
+#[test]
+fn a_rendered_prompt_finds_the_pod_whose_engine_holds_it() {
+    let question = &"which pods hold the beginning of this conversation, and how much of it? ".repeat(40);
+    let mut brain = brain(vec![exact_pool(2, &format!("<|user|>{question}<|end|><|assistant|>"))]);
+    let explain = [("x-kvasir-explain", "1")];
+    let mut driven = post(&mut brain, CHAT, &explain, chat_body("m", question).as_bytes(), at(1));
+    assert_eq!(driven.destination()[0], "10.0.0.1:3");
+    let told = decision(&mut driven, &mut brain);
+    assert_eq!(told["prefix"], "exact");
+    assert!(told["candidates"][0]["matched_tokens"].as_f64().unwrap() >= 700.0, "{told}");
+    assert!(brain.report(1).pools[0].routes.iter().all(|route| route.rendered));
+}
+
+#[test]
+fn completions_are_looked_up_with_what_the_tokenizer_puts_before_them() {
+    let prompt = "a raw prompt that goes on for many chunks, ".repeat(60);
+    let mut brain = brain(vec![exact_pool(1, &format!("<s>{prompt}"))]);
+    let body = serde_json::json!({"model": "m", "prompt": prompt}).to_string();
+    let driven = post(&mut brain, "/v1/completions", &[], body.as_bytes(), at(1));
+    assert_eq!(driven.destination()[0], "10.0.0.1:2");
+}
+
+#[test]
+fn what_cannot_be_rendered_exactly_is_learned_and_says_why() {
+    let mut brain = brain(vec![exact_pool(2, "<|user|>")]);
+    let body = serde_json::json!({"model": "m", "stream": true, "messages": [
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]})
+    .to_string();
+    let mut driven = post(&mut brain, CHAT, &[("x-kvasir-explain", "1")], body.as_bytes(), at(1));
+    let told = decision(&mut driven, &mut brain);
+    assert_eq!(told["prefix"], "learned: the request has parts that are not text");
+    assert!(brain.report(1).pools[0].routes.iter().all(|route| !route.rendered));
 }
