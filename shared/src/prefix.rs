@@ -22,6 +22,12 @@ impl ChainRoot {
         }
         Self(seed)
     }
+
+    /// What the chain's first chunk is hashed with.
+    #[must_use]
+    pub const fn seed(self) -> u64 {
+        self.0
+    }
 }
 
 /// Appends the keys of the prompt that `pieces` make when joined. The cuts between pieces do not matter.
