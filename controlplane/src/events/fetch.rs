@@ -36,3 +36,40 @@ pub async fn ask(client: &Client, address: &str, timeout: Duration) -> Result<Ad
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     Ok(advertised(&answer.body, host)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one request with `status` and `body`; returns the request.
+    async fn engine(listener: TcpListener, status: &str, body: &str) -> String {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = vec![0; 4096];
+        let read = stream.read(&mut request).await.unwrap();
+        request.truncate(read);
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        String::from_utf8(request).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_engine_is_asked_for_its_page_and_a_missing_page_is_told() {
+        let list = r#"{"0":{"enable_kv_cache_events":true,"publisher":"zmq","endpoint":"tcp://*:5557","topic":"kv"}}"#;
+        for (status, body) in [("200 OK", list), ("404 Not Found", "{}")] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            let client = Client::new().unwrap();
+            let (request, answer) =
+                tokio::join!(engine(listener, status, body), ask(&client, &address, Duration::from_secs(10)));
+            assert!(request.starts_with("GET /kv_event_sources HTTP/1.1\r\n"), "{request}");
+            if status.starts_with("200") {
+                assert_eq!(answer.unwrap().sources[0].events.to_string(), "tcp://127.0.0.1:5557");
+            } else {
+                assert!(matches!(answer, Err(AskError::Status(404))));
+            }
+        }
+    }
+}

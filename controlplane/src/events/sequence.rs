@@ -107,7 +107,8 @@ impl<T> Sequence<T> {
         self.asked.map(|asked| asked.heard.after(self.settings.patience))
     }
 
-    /// A connection to the publisher stands; what it publishes from now on will be told.
+    /// A connection to the publisher stands, and what it publishes from now on will be told; or batches may have been lost
+    /// without a trace since the last that was told.
     pub fn connected(&mut self, now: Timestamp, steps: &mut Vec<Step<T>>) {
         self.live = None;
         self.replayed = None;

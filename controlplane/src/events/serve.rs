@@ -157,3 +157,6 @@ impl Gate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,32 +3,28 @@
 //! The socket is read whatever the consumer does. When the consumer lags, batches are dropped before they are counted, so
 //! that the loss shows as a gap; after they are counted they wait. Every `Reset` comes before the batches that count anew.
 
-use std::future::pending;
 use std::time::Duration;
 
 use shared::clock::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::backoff::Backoff;
-use super::decode::decode;
 use super::event::Batch;
-use super::frames::{self, Published};
-use super::sequence::{Counters, Coverage, Numbered, Replay, ResetReason, Sequence, Settings, Step};
+use super::frames;
+use super::sequence::{Counters, Coverage, ResetReason};
 use super::sources::Source;
 use super::stream::{Link, LinkError, Pace};
 use super::zmtp::Role;
 use crate::clock;
 
+mod drive;
 pub(super) mod inbox;
 mod replay;
 
+use drive::Drive;
 use inbox::{Arrival, Inbox, inbox};
-use replay::{News, Running};
-
-/// Between replays that follow each other; a publisher answers only every 100 ms while it is idle.
-const REPLAY_PAUSE: Duration = Duration::from_millis(50);
 
 /// What happens to one rank's stream.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,12 +111,6 @@ pub struct Follower {
     stats: watch::Sender<Stats>,
 }
 
-/// A batch with the time it came.
-struct Read {
-    batch: Result<Batch, super::decode::DecodeError>,
-    received: Timestamp,
-}
-
 impl Follower {
     /// For `source`.
     #[must_use]
@@ -152,123 +142,9 @@ impl Follower {
 
     /// Follows a publisher that a [`super::serve::Gate`] hears, until `stop`, or until nobody listens to `out`.
     pub async fn follow(self, out: mpsc::Sender<Update>, stop: CancellationToken) {
-        let Self { source, options, inbox: _inbox, mut arrivals, stats } = self;
-        let mut order = Sequence::new(Settings {
-            replay: if source.replay.is_some() { Replay::Available } else { Replay::Absent },
-            patience: options.patience,
-            held: 8192,
-            held_bytes: 64 << 20,
-        });
-        let mut replay: Option<Running> = None;
-        let mut steps = Vec::new();
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                news = next_news(&mut replay) => {
-                    if !matches!(news, Some(News::Batch(_))) {
-                        replay = None;
-                    }
-                    replayed(&mut order, news, &mut steps);
-                }
-                () = sleep_until(order.deadline()) => order.tick(clock::now(), &mut steps),
-                Some(arrival) = arrivals.recv() => {
-                    if let Some(update) = arrived(&mut order, arrival, &mut steps)
-                        && out.send(update).await.is_err() {
-                        return;
-                    }
-                }
-            }
-            for step in steps.drain(..) {
-                let update = match step {
-                    Step::AskReplay(from) => {
-                        let pause = if replay.is_some() { REPLAY_PAUSE } else { Duration::ZERO };
-                        debug!(source = %source.events, from, "replay asked for");
-                        replay =
-                            source.replay.clone().map(|address| Running::start(address, from, pause, options.pace));
-                        continue;
-                    }
-                    Step::Apply(read) => apply(read, &source, &stats),
-                    Step::Reset(reason) => {
-                        warn!(source = %source.events, rank = source.rank, reason = reason.as_str(), "events reset");
-                        Update::Reset(reason)
-                    }
-                    Step::Gap { missing, detected_after } => Update::Gap { missing, detected_after },
-                    Step::Synced(coverage) => Update::Synced(coverage),
-                };
-                if out.send(update).await.is_err() {
-                    return;
-                }
-            }
-            stats.send_modify(|stats| {
-                stats.order = order.counters();
-                stats.coverage = order.coverage();
-            });
-        }
-    }
-}
-
-async fn next_news(replay: &mut Option<Running>) -> Option<News> {
-    match replay {
-        Some(running) => running.next().await,
-        None => pending().await,
-    }
-}
-
-async fn sleep_until(deadline: Option<Timestamp>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep(deadline.since(clock::now())).await,
-        None => pending().await,
-    }
-}
-
-fn replayed(order: &mut Sequence<Read>, news: Option<News>, steps: &mut Vec<Step<Read>>) {
-    match news {
-        Some(News::Batch(parcel)) => order.replayed(numbered(parcel.published, parcel.received), clock::now(), steps),
-        Some(News::Ended) => order.replay_ended(clock::now(), steps),
-        Some(News::Failed(error)) => {
-            debug!(%error, "replay failed");
-            order.replay_failed(clock::now(), steps);
-        }
-        None => order.replay_failed(clock::now(), steps),
-    }
-}
-
-fn arrived(order: &mut Sequence<Read>, arrival: Arrival, steps: &mut Vec<Step<Read>>) -> Option<Update> {
-    match arrival {
-        Arrival::Connected => {
-            order.connected(clock::now(), steps);
-            Some(Update::Connected)
-        }
-        Arrival::Batch(parcel) => {
-            order.live(numbered(parcel.published, parcel.received), parcel.received, steps);
-            None
-        }
-        Arrival::Disconnected(why) => Some(Update::Disconnected(why)),
-    }
-}
-
-/// Its time marks a batch; one that cannot be read has the mark 0.
-fn numbered(published: Published, received: Timestamp) -> Numbered<Read> {
-    let batch = decode(&published.payload);
-    let mark = batch.as_ref().map_or(0, |batch| batch.at.to_bits());
-    Numbered { seq: published.seq, mark, bytes: published.payload.len(), content: Read { batch, received } }
-}
-
-fn apply(read: Read, source: &Source, stats: &watch::Sender<Stats>) -> Update {
-    match read.batch {
-        Ok(batch) => {
-            stats.send_modify(|stats| {
-                stats.skipped += u64::from(batch.skipped);
-                stats.latest = Some(read.received);
-            });
-            Update::Batch { batch, received: read.received }
-        }
-        Err(error) => {
-            warn!(source = %source.events, rank = source.rank, %error, "unreadable events");
-            stats.send_modify(|stats| stats.unreadable += 1);
-            Update::Reset(ResetReason::Unreadable)
-        }
+        // The inbox stays until the end: without it a queue that is empty would look closed.
+        let Self { source, options, inbox: _inbox, arrivals, stats } = self;
+        Drive::new(source, options, stats, out).run(arrivals, stop).await;
     }
 }
 
@@ -316,3 +192,6 @@ fn chance() -> u32 {
     let bits = RandomState::new().hash_one(0_u8);
     u32::try_from(bits >> 32).unwrap_or(0)
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -30,11 +30,11 @@ fn narrow(json: &Json) -> u32 {
 }
 
 fn extra_key(json: &Json) -> ExtraKey {
-    match json {
-        Json::String(text) => ExtraKey::Text(text.clone()),
-        Json::Array(pair) => ExtraKey::Multimodal(pair[0].as_str().unwrap().to_owned(), pair[1].as_i64().unwrap()),
-        _ => ExtraKey::Opaque,
+    if let Some(text) = json.as_str() {
+        return ExtraKey::Text(text.to_owned());
     }
+    let Some(pair) = json.as_array() else { return ExtraKey::Opaque };
+    ExtraKey::Multimodal(pair[0].as_str().unwrap().to_owned(), pair[1].as_i64().unwrap())
 }
 
 fn place(json: &Json) -> Medium {
@@ -84,20 +84,16 @@ fn expected_event(tag: &str, get: &dyn Fn(&str) -> Json) -> KvEvent {
 }
 
 fn expected(decoded: &Json, fields: &dyn Fn(&str) -> Vec<String>) -> Batch {
-    let events = decoded[1].as_array().unwrap().iter().map(|event| match event {
-        Json::Array(values) => {
-            let tag = values[0].as_str().unwrap();
-            let names = fields(tag);
-            expected_event(tag, &|name| {
-                names
-                    .iter()
-                    .position(|field| field == name)
-                    .and_then(|at| values.get(at + 1))
-                    .cloned()
-                    .unwrap_or_default()
-            })
-        }
-        map => expected_event(map["type"].as_str().unwrap(), &|name| map[name].clone()),
+    let events = decoded[1].as_array().unwrap().iter().map(|event| {
+        let Some(values) = event.as_array() else {
+            return expected_event(event["type"].as_str().unwrap(), &|name| event[name].clone());
+        };
+        let tag = values[0].as_str().unwrap();
+        let names = fields(tag);
+        expected_event(tag, &|name| {
+            let at = names.iter().position(|field| field == name);
+            at.and_then(|at| values.get(at + 1)).cloned().unwrap_or_default()
+        })
     });
     Batch { at: decoded[0].as_f64().unwrap(), rank: narrow(&decoded[2]), events: events.collect(), skipped: 0 }
 }
@@ -189,10 +185,9 @@ fn map_event(pairs: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 fn stored(payload: &[u8]) -> BlockStored {
-    match decode(payload).unwrap().events.remove(0) {
-        KvEvent::Stored(stored) => stored,
-        other => panic!("{other:?}"),
-    }
+    let mut batch = decode(payload).unwrap();
+    let Some(KvEvent::Stored(stored)) = batch.events.pop() else { panic!("{batch:?}") };
+    stored
 }
 
 #[test]

@@ -40,13 +40,13 @@ fn run(sequence: &mut Sequence<u64>, inputs: &[Input]) -> Vec<Step<u64>> {
     let now = at(1);
     for input in inputs {
         match *input {
-            Input::Connected => sequence.connected(now, &mut steps),
-            Input::Live(seq) => sequence.live(batch(1, seq), now, &mut steps),
-            Input::Reborn(seq) => sequence.live(batch(2, seq), now, &mut steps),
-            Input::Replayed(seq) => sequence.replayed(batch(1, seq), now, &mut steps),
-            Input::RebornReplayed(seq) => sequence.replayed(batch(2, seq), now, &mut steps),
-            Input::Ended => sequence.replay_ended(now, &mut steps),
-            Input::Failed => sequence.replay_failed(now, &mut steps),
+            Connected => sequence.connected(now, &mut steps),
+            Live(seq) => sequence.live(batch(1, seq), now, &mut steps),
+            Reborn(seq) => sequence.live(batch(2, seq), now, &mut steps),
+            Replayed(seq) => sequence.replayed(batch(1, seq), now, &mut steps),
+            RebornReplayed(seq) => sequence.replayed(batch(2, seq), now, &mut steps),
+            Ended => sequence.replay_ended(now, &mut steps),
+            Failed => sequence.replay_failed(now, &mut steps),
         }
     }
     steps
