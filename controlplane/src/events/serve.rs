@@ -1,0 +1,162 @@
+//! Engines that dial us: a publisher whose endpoint is no wildcard connects instead of binding. One gate listens on one
+//! port for many engines; whose batches they are is told by the topic and the engine's address, because ZMTP tells no more.
+//!
+//! Ranks of one engine dial consecutive ports, so each rank has its own gate.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::frames;
+use super::stream::{Link, LinkError, Pace};
+use super::subscribe::Follower;
+use super::subscribe::inbox::Inbox;
+use super::zmtp::Role;
+use crate::clock;
+
+/// More connections than this are refused.
+const MOST: usize = 4096;
+
+/// Whose batches go where.
+#[derive(Clone, Debug)]
+struct Route {
+    id: u64,
+    topic: String,
+    /// `None`: any engine.
+    from: Option<IpAddr>,
+    inbox: Inbox,
+}
+
+impl Route {
+    fn takes(&self, topic: &[u8], from: IpAddr) -> bool {
+        topic.starts_with(self.topic.as_bytes()) && self.from.is_none_or(|wanted| wanted == from)
+    }
+
+    /// The most telling route wins.
+    fn precision(&self) -> (bool, usize) {
+        (self.from.is_some(), self.topic.len())
+    }
+}
+
+/// One listening port.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    routes: Arc<watch::Sender<Vec<Route>>>,
+    admitted: Arc<AtomicU64>,
+}
+
+/// Dropping it ends the delivery to its follower.
+#[derive(Debug)]
+pub struct Admission {
+    id: u64,
+    gate: Gate,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.gate.routes.send_modify(|routes| routes.retain(|route| route.id != self.id));
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Gate {
+    /// Without followers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { routes: Arc::new(watch::Sender::new(Vec::new())), admitted: Arc::default() }
+    }
+
+    /// Delivers batches whose topic begins with `topic` and that come `from` this address to `follower`.
+    #[must_use]
+    pub fn admit(&self, topic: &str, from: Option<IpAddr>, follower: &Follower) -> Admission {
+        let id = self.admitted.fetch_add(1, Ordering::Relaxed);
+        let route = Route { id, topic: topic.to_owned(), from, inbox: follower.inbox() };
+        self.routes.send_modify(|routes| routes.push(route));
+        Admission { id, gate: self.clone() }
+    }
+
+    /// Accepts publishers until `stop`.
+    pub async fn serve(self, listener: TcpListener, pace: Pace, stop: CancellationToken) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) if connections.len() < MOST => {
+                        connections.spawn(self.clone().hear(stream, peer, pace));
+                    }
+                    Ok((_, peer)) => warn!(%peer, "too many publishers"),
+                    Err(error) => {
+                        // Out of file descriptors, say: it must not become a busy loop.
+                        warn!(%error, "cannot accept publishers");
+                        tokio::time::sleep(pace.connect / 10).await;
+                    }
+                },
+                Some(_ended) = connections.join_next() => {}
+            }
+        }
+    }
+
+    async fn hear(self, stream: TcpStream, peer: SocketAddr, pace: Pace) {
+        let from = peer.ip().to_canonical();
+        let mut met: Vec<(u64, Inbox)> = Vec::new();
+        let error = match Link::shake(stream, Role::Sub, pace).await {
+            Ok(mut link) => match link.subscribe("").await {
+                Ok(()) => self.read(&mut link, from, &mut met).await,
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        debug!(%peer, %error, "publisher left");
+        for (_, inbox) in met {
+            inbox.disconnected(error.to_string()).await;
+        }
+    }
+
+    async fn read(&self, link: &mut Link, from: IpAddr, met: &mut Vec<(u64, Inbox)>) -> LinkError {
+        let known: Vec<Route> = self.routes.borrow().iter().filter(|route| route.from == Some(from)).cloned().collect();
+        for route in known {
+            self.meet(&route, met).await;
+        }
+        loop {
+            let parts = match link.receive().await {
+                Ok(parts) => parts,
+                Err(error) => return error,
+            };
+            let Some(route) = parts.first().and_then(|topic: &Bytes| self.route(topic, from)) else { continue };
+            self.meet(&route, met).await;
+            match frames::published(&parts, route.topic.as_bytes()) {
+                Some(published) => route.inbox.offer(published, clock::now()),
+                None => route.inbox.refuse(),
+            }
+        }
+    }
+
+    fn route(&self, topic: &[u8], from: IpAddr) -> Option<Route> {
+        let routes = self.routes.borrow();
+        routes.iter().filter(|route| route.takes(topic, from)).max_by_key(|route| route.precision()).cloned()
+    }
+
+    /// Tells a follower, once per connection, that its publisher is here.
+    async fn meet(&self, route: &Route, met: &mut Vec<(u64, Inbox)>) {
+        if !met.iter().any(|(id, _)| *id == route.id) {
+            met.push((route.id, route.inbox.clone()));
+            route.inbox.connected().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
