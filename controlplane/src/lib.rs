@@ -11,6 +11,7 @@ pub mod datastore;
 pub mod discovery;
 pub mod envoy;
 pub mod events;
+pub mod exact;
 pub mod explain;
 pub mod health;
 pub mod publish;

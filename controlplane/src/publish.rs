@@ -10,6 +10,7 @@ pub mod diff;
 pub mod drive;
 pub mod log;
 pub mod pool;
+pub mod prefixes;
 pub mod restarts;
 pub mod serve;
 pub mod slots;

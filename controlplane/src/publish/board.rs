@@ -17,6 +17,7 @@ use super::split::split;
 use super::status::{PoolStatus, Status};
 use crate::bookings::ledger::GatewayId;
 use crate::datastore::View;
+use crate::exact::News;
 use crate::scrape::Hint;
 
 /// Memberships over all pools unless configured: about 250 MB at the measured 60 bytes.
@@ -125,6 +126,15 @@ impl Board {
         hints
     }
 
+    /// Something about the exact residency of the pool called `name`.
+    pub fn take_news(&mut self, name: &str, news: News, now: Timestamp) {
+        if let Some(pool) = self.pools.get_mut(name)
+            && pool.take_news(news, now)
+        {
+            self.rows.pools.insert(name.to_owned(), pool.rows());
+        }
+    }
+
     /// Takes the deltas since the last call, each the content of one segment.
     pub fn take_deltas(&mut self, now: Timestamp) -> Vec<Vec<PoolChange>> {
         let share = self.budget / self.pools.len().max(1);
@@ -133,9 +143,10 @@ impl Board {
             self.published = self.rows.clone();
         }
         for (name, pool) in &mut self.pools {
-            pool.residency.shrink_to(share, now);
-            if pool.residency.is_dirty() {
-                let residency = pool.residency.drain();
+            pool.tick(now);
+            pool.prefixes.shrink_to(share, now);
+            if pool.prefixes.is_dirty() {
+                let residency = pool.prefixes.drain();
                 match changes.iter_mut().find(|change| change.name == *name) {
                     Some(change) => change.residency = residency,
                     None => changes.push(PoolChange { name: name.clone(), residency, ..PoolChange::default() }),
@@ -157,7 +168,7 @@ impl Board {
     pub fn snapshot(&self) -> Vec<Vec<PoolChange>> {
         let mut changes = diff(&TableRows::default(), &self.rows);
         for change in &mut changes {
-            change.residency = self.pools.get(&change.name).map(|p| p.residency.content()).unwrap_or_default();
+            change.residency = self.pools.get(&change.name).map(|p| p.prefixes.content()).unwrap_or_default();
         }
         split(changes)
     }

@@ -20,6 +20,7 @@ use super::stream::{Input, Shared, Totals};
 use crate::bookings::ledger::GatewayId;
 use crate::clock;
 use crate::datastore::View;
+use crate::exact::News;
 use crate::scrape::Hint;
 
 /// Shortest time between two publications: a quarter of the 50 ms that sharing between gateways may take is plenty.
@@ -50,6 +51,8 @@ pub struct PublishHandle {
     pub status: watch::Receiver<Arc<Status>>,
     /// To read what is published.
     pub tables: TableReader,
+    /// To tell what engines hold.
+    pub news: NewsDesk,
     /// The task and every gateway's stream; all end after the shutdown signal.
     pub tasks: TaskTracker,
 }
@@ -58,6 +61,19 @@ pub struct PublishHandle {
 #[derive(Clone)]
 pub struct TableReader {
     inputs: mpsc::Sender<Input>,
+}
+
+/// Brings the publishing task news of exact residency; clones bring it to the same.
+#[derive(Clone)]
+pub struct NewsDesk {
+    inputs: mpsc::Sender<Input>,
+}
+
+impl NewsDesk {
+    /// Waits for room; false when the task has ended.
+    pub async fn tell(&self, pool: &str, news: News) -> bool {
+        self.inputs.send(Input::News(pool.to_owned(), news)).await.is_ok()
+    }
 }
 
 /// All that is published, at one moment.
@@ -118,7 +134,12 @@ pub fn start(
         status_at: Timestamp::ZERO,
     };
     tasks.spawn(publisher.run(view, incoming, shutdown));
-    let handle = PublishHandle { status: status_seen, tables: TableReader { inputs }, tasks };
+    let handle = PublishHandle {
+        status: status_seen,
+        tables: TableReader { inputs: inputs.clone() },
+        news: NewsDesk { inputs },
+        tasks,
+    };
     (RoutingTableServer::new(TableService::new(shared)), handle)
 }
 
@@ -222,6 +243,7 @@ impl Publisher {
                 self.lives.remove(&gateway);
                 self.board.close(gateway, now);
             }
+            Input::News(pool, news) => self.board.take_news(&pool, news, now),
             Input::SnapshotWanted => self.snapshot_wanted = true,
             Input::Dump(reply) => {
                 self.publish(now);

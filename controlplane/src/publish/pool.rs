@@ -8,6 +8,7 @@ use shared::identity::EndpointId;
 use shared::wire::{Completion, LiveEndpoint, LivePool, PoolReport, Scrape};
 
 use super::build::{PoolRows, pool_rows};
+use super::prefixes::Prefixes;
 use super::restarts::Restarts;
 use super::slots::{SlotBook, SlotChanges, number};
 use super::status::{EndpointStatus, PoolCounters, PoolStatus, RatesStatus};
@@ -15,9 +16,11 @@ use crate::bookings::arrivals::Arrivals;
 use crate::bookings::ledger::{GatewayId, Ledger, Scraped};
 use crate::bookings::load::Load;
 use crate::datastore::{EndpointView, LoadSample, PoolView, Readiness};
+use crate::exact::pool::ExactPool;
+use crate::exact::status::PrefixStatus;
+use crate::exact::{ModelState, News};
 use crate::rates::fleet::FleetRates;
 use crate::residency::capacity::capacity_chunks;
-use crate::residency::index::ResidencyIndex;
 use crate::scrape::Hint;
 
 /// See the module.
@@ -25,12 +28,13 @@ pub struct PoolState {
     view: PoolView,
     pub(super) slots: SlotBook,
     restarts: Restarts,
-    pub(super) residency: ResidencyIndex,
+    pub(super) prefixes: Prefixes,
     pub(super) ledger: Ledger,
     rates: FleetRates,
     arrivals: Arrivals,
     counters: PoolCounters,
     unplaced: usize,
+    secret: u64,
 }
 
 /// What a report did besides changing this pool's state.
@@ -50,7 +54,8 @@ impl PoolState {
             view: PoolView { endpoints: Vec::new(), ..view.clone() },
             slots: SlotBook::default(),
             restarts: Restarts::default(),
-            residency: ResidencyIndex::new(secret),
+            prefixes: Prefixes::new(secret),
+            secret,
             ledger: Ledger::default(),
             rates: FleetRates::default(),
             arrivals: Arrivals::default(),
@@ -64,14 +69,17 @@ impl PoolState {
         if view.settings.chunk_bytes != self.view.settings.chunk_bytes {
             // Keys of another chunk size never match again.
             let held: Vec<_> = self.view.endpoints.iter().filter_map(|e| self.slots.slot(e.id)).collect();
-            held.into_iter().for_each(|slot| self.residency.clear(slot));
+            held.into_iter().for_each(|slot| self.prefixes.learned.clear(slot));
         }
         let (sound, unsound): (Vec<_>, Vec<_>) = view.endpoints.iter().partition(|e| is_socket_address(&e.address));
         let ids: Vec<EndpointId> = sound.iter().map(|e| e.id).collect();
         let mut changes = self.slots.update(&ids);
         changes.unplaced.extend(unsound.iter().map(|e| e.id));
         for &(id, slot) in &changes.removed {
-            self.residency.clear(slot);
+            self.prefixes.learned.clear(slot);
+            if let Some(exact) = &mut self.prefixes.exact {
+                exact.gone(id, slot);
+            }
             self.restarts.forget(id);
             self.ledger.endpoint_gone(id);
             self.rates.forget(id);
@@ -80,19 +88,65 @@ impl PoolState {
         for endpoint in &view.endpoints {
             let Some(slot) = self.slots.slot(endpoint.id) else { continue };
             if self.restarts.observe(endpoint) {
-                self.residency.clear(slot);
+                self.prefixes.learned.clear(slot);
                 self.counters.residency_resets += 1;
             }
             let tokens = endpoint.load.as_ref().and_then(LoadSample::kv_capacity_tokens);
             let chunks = capacity_chunks(tokens, self.rates.bytes_per_token(), view.settings.chunk_bytes);
-            self.residency.set_capacity(slot, chunks);
+            self.prefixes.learned.set_capacity(slot, chunks);
             if let Some(load) = &endpoint.load {
                 let scraped = Scraped { at: load.at, running: load.running, waiting: load.waiting };
                 self.ledger.scrape(endpoint.id, scraped);
             }
         }
         self.view = view.clone();
-        (pool_rows(view, &self.slots), changes)
+        (self.rows(), changes)
+    }
+
+    /// As they stand.
+    #[must_use]
+    pub fn rows(&self) -> PoolRows {
+        let rendering = self.prefixes.exact.as_ref().and_then(ExactPool::rendering);
+        let renderings = rendering.into_iter().map(|row| (row.model.clone(), row.clone()));
+        PoolRows { renderings: renderings.collect(), ..pool_rows(&self.view, &self.slots) }
+    }
+
+    /// Of this pool's exact residency. True when its rows may have changed.
+    pub fn take_news(&mut self, news: News, now: Timestamp) -> bool {
+        if let News::Unwanted = news {
+            if let Some(exact) = &mut self.prefixes.exact {
+                exact.set_model(ModelState::Failed("no longer configured".to_owned()), 0, now);
+            }
+            return true;
+        }
+        let secret = self.secret;
+        let exact = self.prefixes.exact.get_or_insert_with(|| ExactPool::new(secret, now));
+        match news {
+            News::Unwanted => {}
+            News::Model(model) => exact.set_model(model, self.view.settings.chunk_bytes, now),
+            News::Update(endpoint, update) => {
+                if let Some(slot) = self.slots.slot(endpoint)
+                    && exact.update(endpoint, slot, &update, now)
+                {
+                    self.prefixes.learned.clear(slot);
+                }
+                return false;
+            }
+            News::Unfollowed(endpoint, why) => {
+                if let Some(slot) = self.slots.slot(endpoint) {
+                    exact.unfollowed(endpoint, slot, why);
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    /// What needs no input but time.
+    pub fn tick(&mut self, now: Timestamp) {
+        if let Some(exact) = &mut self.prefixes.exact {
+            exact.tick(|endpoint| self.slots.slot(endpoint), now);
+        }
     }
 
     /// What a gateway says about this pool.
@@ -112,10 +166,14 @@ impl PoolState {
         self.arrivals.observe(u32::try_from(report.routes.len()).unwrap_or(u32::MAX), now);
         for route in &report.routes {
             let Some(slot) = self.known(route.endpoint).and_then(|id| self.slots.slot(id)) else { continue };
+            let told = self.prefixes.exact.as_ref();
+            if route.rendered && told.is_some_and(|exact| exact.follows(EndpointId(route.endpoint))) {
+                continue;
+            }
             let base = Some(route.base).filter(|&key| key != 0);
             // Gateways refuse tables with a key 0: one faulty report must not spoil the table for all.
             let sound = !route.keys.contains(&0);
-            match sound.then(|| self.residency.route(slot, base, &route.keys, now)) {
+            match sound.then(|| self.prefixes.learned.route(slot, base, &route.keys, now)) {
                 Some(Ok(())) => self.counters.routes += 1,
                 Some(Err(_)) => self.counters.orphan_routes += 1,
                 None => self.counters.malformed_routes += 1,
@@ -215,7 +273,7 @@ impl PoolState {
     #[must_use]
     pub fn status(&mut self, now: Timestamp) -> PoolStatus {
         let rates = self.rates.wire();
-        let size = self.residency.size();
+        let size = self.prefixes.learned.size();
         let mut endpoints: Vec<_> = self.view.endpoints.iter().filter_map(|e| self.endpoint_status(e)).collect();
         endpoints.sort_by_key(|endpoint| endpoint.slot);
         PoolStatus {
@@ -235,8 +293,22 @@ impl PoolState {
                 output_tokens: rates.output_tokens,
                 bytes_per_token: rates.bytes_per_token,
             },
+            prefixes: self.prefix_status(),
             counters: PoolCounters { clamped_bookings: self.ledger.clamped(), ..self.counters },
         }
+    }
+
+    fn prefix_status(&self) -> PrefixStatus {
+        let Some(exact) = &self.prefixes.exact else {
+            let reason = "the pool's configuration has no `exact`".to_owned();
+            return PrefixStatus { mode: "learned", reason, ..PrefixStatus::default() };
+        };
+        exact.status(
+            self.view
+                .endpoints
+                .iter()
+                .filter_map(|endpoint| Some((endpoint.id, self.slots.slot(endpoint.id)?, endpoint.address.as_str()))),
+        )
     }
 
     fn endpoint_status(&self, endpoint: &EndpointView) -> Option<EndpointStatus> {
@@ -254,7 +326,7 @@ impl PoolState {
             waiting: load.waiting,
             decoding: load.decoding,
             queued_tokens: load.queued_tokens,
-            chunks: self.residency.held_by(slot),
+            chunks: self.prefixes.learned.held_by(slot),
         })
     }
 }

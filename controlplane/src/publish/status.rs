@@ -3,6 +3,8 @@
 
 use serde::Serialize;
 
+use crate::exact::status::PrefixStatus;
+
 /// All pools and the streams.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Status {
@@ -52,6 +54,8 @@ pub struct PoolStatus {
     pub memberships: usize,
     /// Memory behind them, bytes.
     pub residency_bytes: usize,
+    /// How it is known which prefix is where.
+    pub prefixes: PrefixStatus,
     /// Fitted.
     pub rates: RatesStatus,
     /// Totals.

@@ -16,6 +16,7 @@ use super::drive::Dump;
 use super::log::{Next, TableLog};
 use super::status::Traffic;
 use crate::bookings::ledger::GatewayId;
+use crate::exact::News;
 
 /// A stream must begin with its subscription within this.
 const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(5);
@@ -37,6 +38,8 @@ pub(super) enum Input {
     Report(GatewayId, Report),
     Closed(GatewayId),
     SnapshotWanted,
+    /// Of the exact residency of the pool named.
+    News(String, News),
     /// The whole table for somebody in this process.
     Dump(oneshot::Sender<Dump>),
 }

@@ -1,0 +1,267 @@
+//! One pool's exact residency, pure: news in, changes of the table out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::clock::Timestamp;
+use shared::identity::{EndpointId, Slot};
+use shared::wire::{Rendering, ResidencyGroup};
+
+use super::status::{EngineStatus, PrefixStatus, PrefixTotals};
+use super::{ExactModel, ModelState};
+use crate::events::subscribe::Update;
+use crate::residency::exact::{ExactResidency, Scope};
+use crate::residency::holder::Holder;
+
+/// Memory that one pool's blocks may take.
+const BUDGET_BYTES: usize = 256 << 20;
+/// What an engine held when its stream broke is believed for this long.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// See the module.
+pub struct ExactPool {
+    model: ModelState,
+    residency: Option<ExactResidency>,
+    streams: BTreeMap<EndpointId, Stream>,
+    /// Published keys of a residency that is no more.
+    retired: Vec<u64>,
+    /// Since when the mode is what it is.
+    since: Timestamp,
+    secret: u64,
+    totals: PrefixTotals,
+}
+
+/// One engine's events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stream {
+    /// What it holds is known.
+    Followed,
+    /// It was, until the connection broke.
+    Broken(Timestamp, String),
+    /// It is not.
+    Unfollowed(String),
+}
+
+impl ExactPool {
+    /// Nothing is known yet. `secret` as in `Scope`.
+    #[must_use]
+    pub fn new(secret: u64, now: Timestamp) -> Self {
+        Self {
+            model: ModelState::Loading { from: String::new() },
+            residency: None,
+            streams: BTreeMap::new(),
+            retired: Vec::new(),
+            since: now,
+            secret,
+            totals: PrefixTotals::default(),
+        }
+    }
+
+    /// The model is now this; what engines told before is void.
+    pub fn set_model(&mut self, model: ModelState, chunk_bytes: u32, now: Timestamp) {
+        let was = self.is_exact();
+        self.retire();
+        self.streams.clear();
+        self.model = match model {
+            ModelState::Ready(model) => match u16::try_from(chunk_bytes) {
+                Ok(chunk_bytes) => {
+                    let scope = Scope {
+                        model: model.name.clone(),
+                        chunk_bytes,
+                        budget_bytes: BUDGET_BYTES,
+                        secret: self.secret,
+                    };
+                    self.residency = Some(ExactResidency::new(scope, model.tokens.clone()));
+                    ModelState::Ready(model)
+                }
+                Err(_) => ModelState::Failed(format!("chunkBytes must be below 65536, got {chunk_bytes}")),
+            },
+            state @ (ModelState::Loading { .. } | ModelState::Failed(_)) => state,
+        };
+        if was != self.is_exact() {
+            self.since = now;
+        }
+    }
+
+    /// Everything published is withdrawn with the next drain.
+    fn retire(&mut self) {
+        if let Some(residency) = self.residency.take() {
+            self.retired.extend(residency.content().into_iter().flat_map(|group| group.keys));
+        }
+    }
+
+    fn ready(&self) -> Option<&Arc<ExactModel>> {
+        match &self.model {
+            ModelState::Ready(model) => Some(model),
+            ModelState::Loading { .. } | ModelState::Failed(_) => None,
+        }
+    }
+
+    /// Are prompts rendered and looked up by what engines told?
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.ready().is_some()
+    }
+
+    /// For the table.
+    #[must_use]
+    pub fn rendering(&self) -> Option<&Rendering> {
+        self.ready().map(|model| &model.rendering)
+    }
+
+    /// Is what this engine holds known from its events?
+    #[must_use]
+    pub fn follows(&self, endpoint: EndpointId) -> bool {
+        matches!(self.streams.get(&endpoint), Some(Stream::Followed | Stream::Broken(..)))
+    }
+
+    /// An engine said something. True when it is followed from now on: what was learned of it is void.
+    pub fn update(&mut self, endpoint: EndpointId, slot: Slot, update: &Update, now: Timestamp) -> bool {
+        let Some(residency) = &mut self.residency else { return false };
+        let before = self.streams.get(&endpoint);
+        let fresh = !matches!(before, Some(Stream::Followed | Stream::Broken(..)));
+        match update {
+            Update::Connected => false,
+            Update::Synced(_) => {
+                if residency.refusal(slot).is_some() {
+                    return false;
+                }
+                self.streams.insert(endpoint, Stream::Followed);
+                fresh
+            }
+            Update::Batch { batch, .. } => {
+                self.totals.batches += 1;
+                self.totals.events += u64::try_from(batch.events.len()).unwrap_or(0);
+                let refused = batch.events.iter().find_map(|event| residency.apply(slot, event, now).err());
+                if let Some(refused) = refused {
+                    self.streams.insert(endpoint, Stream::Unfollowed(refused.to_string()));
+                }
+                false
+            }
+            Update::Gap { missing, detected_after } => {
+                self.totals.missing_batches += missing;
+                let micros = u64::try_from(detected_after.as_micros()).unwrap_or(u64::MAX);
+                self.totals.slowest_detection_us = self.totals.slowest_detection_us.max(micros);
+                false
+            }
+            Update::Reset(_) => {
+                self.totals.resets += 1;
+                residency.reset(slot);
+                false
+            }
+            Update::Disconnected(why) => {
+                let state = if fresh {
+                    Stream::Unfollowed(why.clone())
+                } else if let Some(Stream::Broken(since, _)) = before {
+                    Stream::Broken(*since, why.clone())
+                } else {
+                    Stream::Broken(now, why.clone())
+                };
+                self.streams.insert(endpoint, state);
+                false
+            }
+        }
+    }
+
+    /// An engine's events cannot be followed.
+    pub fn unfollowed(&mut self, endpoint: EndpointId, slot: Slot, why: String) {
+        if let Some(residency) = &mut self.residency {
+            residency.reset(slot);
+        }
+        self.streams.insert(endpoint, Stream::Unfollowed(why));
+    }
+
+    /// An endpoint left the pool.
+    pub fn gone(&mut self, endpoint: EndpointId, slot: Slot) {
+        if let Some(residency) = &mut self.residency {
+            residency.reset(slot);
+        }
+        self.streams.remove(&endpoint);
+    }
+
+    /// Gives up on engines whose streams have been broken for long.
+    pub fn tick(&mut self, slots: impl Fn(EndpointId) -> Option<Slot>, now: Timestamp) {
+        let over = |stream: &Stream| matches!(stream, Stream::Broken(since, _) if now.since(*since) > GRACE);
+        let late: Vec<EndpointId> =
+            self.streams.iter().filter(|(_, stream)| over(stream)).map(|(&endpoint, _)| endpoint).collect();
+        for endpoint in late {
+            let Some(Stream::Broken(_, why)) = self.streams.get(&endpoint).cloned() else { continue };
+            match slots(endpoint) {
+                Some(slot) => self.unfollowed(endpoint, slot, why),
+                None => drop(self.streams.remove(&endpoint)),
+            }
+        }
+    }
+
+    /// Is there anything to drain?
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        !self.retired.is_empty() || self.residency.as_ref().is_some_and(ExactResidency::is_dirty)
+    }
+
+    /// What changed since the last call, as the holders now are. Withdrawn keys come first.
+    pub fn drain(&mut self) -> Vec<ResidencyGroup> {
+        let mut groups = Vec::new();
+        if !self.retired.is_empty() {
+            let keys = core::mem::take(&mut self.retired);
+            groups.push(ResidencyGroup { holders: Vec::new(), keys, tokens: Vec::new() });
+        }
+        groups.extend(self.residency.iter_mut().flat_map(ExactResidency::drain));
+        self.totals.shed = self.residency.as_ref().map_or(self.totals.shed, |residency| residency.counters().shed);
+        groups
+    }
+
+    /// Everything that is held.
+    #[must_use]
+    pub fn content(&self) -> Vec<ResidencyGroup> {
+        self.residency.as_ref().map(ExactResidency::content).unwrap_or_default()
+    }
+
+    /// Who holds `key`, ascending.
+    #[must_use]
+    pub fn holders(&self, key: u64) -> Vec<Holder> {
+        self.residency.as_ref().map(|residency| residency.holders(key)).unwrap_or_default()
+    }
+
+    /// For people; `engines` in the order of their slots.
+    pub fn status<'a>(&self, engines: impl Iterator<Item = (EndpointId, Slot, &'a str)>) -> PrefixStatus {
+        let size = self.residency.as_ref().map(ExactResidency::size).unwrap_or_default();
+        let counters = self.residency.as_ref().map(ExactResidency::counters).unwrap_or_default();
+        let engines: Vec<EngineStatus> = engines
+            .map(|(endpoint, slot, address)| EngineStatus {
+                address: address.to_owned(),
+                followed: self.follows(endpoint),
+                note: self.note(endpoint),
+                blocks: self.residency.as_ref().map_or(0, |residency| residency.held_by(slot)),
+            })
+            .collect();
+        let (mode, reason) = match &self.model {
+            ModelState::Loading { from } => ("learned", format!("tokenizer and template are loading from {from}")),
+            ModelState::Failed(why) => ("learned", why.clone()),
+            ModelState::Ready(_) => {
+                let followed = engines.iter().filter(|engine| engine.followed).count();
+                ("exact", format!("KV events of {followed} of {} engines are followed", engines.len()))
+            }
+        };
+        PrefixStatus {
+            mode,
+            reason,
+            since: self.since.as_nanos() / 1_000_000_000,
+            model: self.ready().map(|model| model.name.clone()),
+            engines,
+            blocks: size.blocks,
+            memberships: size.memberships,
+            bytes: size.bytes,
+            totals: PrefixTotals { shed: counters.shed, orphans: counters.orphans, ..self.totals },
+        }
+    }
+
+    fn note(&self, endpoint: EndpointId) -> String {
+        match self.streams.get(&endpoint) {
+            Some(Stream::Followed) => String::new(),
+            Some(Stream::Broken(_, why) | Stream::Unfollowed(why)) => why.clone(),
+            None => "not connected yet".to_owned(),
+        }
+    }
+}

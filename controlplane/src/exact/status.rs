@@ -1,0 +1,61 @@
+//! Which way a pool's prefixes are known, and why: for people, `/api/v1` and metrics.
+
+use serde::Serialize;
+
+/// One pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct PrefixStatus {
+    /// `exact` or `learned`.
+    pub mode: &'static str,
+    /// Why it is that.
+    pub reason: String,
+    /// Since when, seconds since 1970; 0: from the beginning.
+    pub since: u64,
+    /// The model whose prompts are rendered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Engines, where exact residency is wanted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub engines: Vec<EngineStatus>,
+    /// Distinct blocks that engines told of.
+    pub blocks: usize,
+    /// (endpoint, tier, block) triples.
+    pub memberships: usize,
+    /// Memory behind them.
+    pub bytes: usize,
+    /// Totals.
+    pub totals: PrefixTotals,
+}
+
+/// One engine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct EngineStatus {
+    /// `ip:port`.
+    pub address: String,
+    /// Are its events followed?
+    pub followed: bool,
+    /// Why not, or what is amiss.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub note: String,
+    /// Blocks that it holds, all tiers.
+    pub blocks: u32,
+}
+
+/// Of one pool, since the control plane started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PrefixTotals {
+    /// Batches of events applied.
+    pub batches: u64,
+    /// Events in them.
+    pub events: u64,
+    /// Batches found missing; a replay may have brought them.
+    pub missing_batches: u64,
+    /// The longest time until a loss was noticed, microseconds.
+    pub slowest_detection_us: u64,
+    /// Times that all that was known of an engine became void.
+    pub resets: u64,
+    /// Memberships dropped to stay within the budget.
+    pub shed: u64,
+    /// Blocks that came without their beginning.
+    pub orphans: u64,
+}
