@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick, is_nfkc_quick};
+use unicode_normalization_alignments::{IsNormalized, UnicodeNormalization, is_nfc_quick, is_nfkc_quick};
 
 /// `SentencePiece`'s mark for a space; in a text it cannot be told from one.
 pub const SPACE_MARK: char = '\u{2581}';
@@ -83,8 +83,12 @@ impl TextForm {
     #[must_use]
     pub fn marked<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let text = match self.normalizer {
-            Normalizer::Nfc if is_nfc_quick(text.chars()) != IsNormalized::Yes => Cow::Owned(text.nfc().collect()),
-            Normalizer::Nfkc if is_nfkc_quick(text.chars()) != IsNormalized::Yes => Cow::Owned(text.nfkc().collect()),
+            Normalizer::Nfc if is_nfc_quick(text.chars()) != IsNormalized::Yes => {
+                Cow::Owned(text.nfc().map(|(letter, _)| letter).collect())
+            }
+            Normalizer::Nfkc if is_nfkc_quick(text.chars()) != IsNormalized::Yes => {
+                Cow::Owned(text.nfkc().map(|(letter, _)| letter).collect())
+            }
             Normalizer::None | Normalizer::Nfc | Normalizer::Nfkc => Cow::Borrowed(text),
         };
         match self.spaces {

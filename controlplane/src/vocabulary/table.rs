@@ -1,5 +1,7 @@
 //! Token id -> bytes, as one flat allocation: decoding a token is two loads and a copy.
 
+use xxhash_rust::xxh64::xxh64;
+
 /// The bytes behind every token of a vocabulary.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenTable {
@@ -17,6 +19,8 @@ impl TokenTable {
             table.bytes.extend_from_slice(token.unwrap_or_default());
             table.ends.push(u32::try_from(table.bytes.len()).unwrap_or(u32::MAX));
         }
+        table.bytes.shrink_to_fit();
+        table.ends.shrink_to_fit();
         table
     }
 
@@ -31,6 +35,18 @@ impl TokenTable {
             None => 0,
         };
         self.bytes.get(start..end).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// Names the contents; 64 bits, not meant against forgery.
+    #[must_use]
+    pub(super) fn digest(&self) -> u64 {
+        self.ends.iter().fold(xxh64(&self.bytes, 0), |digest, end| xxh64(&end.to_le_bytes(), digest))
+    }
+
+    /// Memory behind it, in bytes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity().saturating_add(self.ends.capacity().saturating_mul(size_of::<u32>()))
     }
 
     /// Ids that a token may have: those below this.
