@@ -14,6 +14,8 @@ mod read_error;
 pub mod self_test;
 pub mod table;
 mod tekken;
+#[cfg(test)]
+mod testing;
 mod tiktoken;
 
 use xxhash_rust::xxh64::xxh64;

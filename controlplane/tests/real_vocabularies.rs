@@ -2,6 +2,8 @@
 //!
 //! Every one must either pass its self-test or be refused by its reader with the place in the file; `KVASIR_TOKENIZERS`
 //! unset skips all of this, and says so.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on must fail")]
+#![expect(clippy::print_stdout, reason = "sizes and speeds are what one runs this for by hand")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,15 +29,22 @@ fn directories() -> Vec<PathBuf> {
     all
 }
 
-/// Rank files come without special tokens: the first free ids stand in.
-fn files(directory: &Path) -> Option<ModelFiles> {
+/// Rank files come without special tokens and pattern: stand-ins behind all ranks, and a `pattern.txt`.
+fn files(directory: &Path) -> ModelFiles {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"].map(str::to_owned);
     let hints = RankHints {
         pattern: std::fs::read_to_string(directory.join("pattern.txt")).ok(),
         special: (300_000..).zip(special).collect(),
     };
-    runtime.block_on(model_files(&Source::Path(directory.to_owned()), hints)).ok()
+    runtime.block_on(model_files(&Source::Path(directory.to_owned()), hints)).unwrap()
+}
+
+/// Memory of this process.
+fn resident_megabytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<usize>().ok()).unwrap_or_default() / 1024
 }
 
 fn megabytes_per_second(vocabulary: &Vocabulary, tokens: &[u32]) -> f64 {
@@ -52,17 +61,17 @@ fn megabytes_per_second(vocabulary: &Vocabulary, tokens: &[u32]) -> f64 {
 fn every_real_tokenizer_spells_its_texts() {
     for directory in directories() {
         let name = directory.file_name().unwrap().to_string_lossy().into_owned();
-        let Some(files) = files(&directory) else { continue };
+        let files = files(&directory);
         let began = Instant::now();
         let vocabulary = files.vocabulary().unwrap_or_else(|error| panic!("{name}: {error}"));
         let read = began.elapsed();
-        let began = Instant::now();
+        let (before, began) = (resident_megabytes(), Instant::now());
         let encoder = files.encoder(&vocabulary).unwrap();
-        let built = began.elapsed();
+        let (built, grown) = (began.elapsed(), resident_megabytes().saturating_sub(before));
         let passed = self_test::run(&vocabulary, &encoder).unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
         let tokens = encoder.encode(include_str!("real_vocabularies.rs")).unwrap();
         println!(
-            "{name}: {} tokens, {} special, {:?}, {} KB, id {:016x}, read {read:?}, encoder {built:?}, {passed:?}, {:.0} MB/s",
+            "{name}: {} tokens, {} special, {:?}, {} KB, id {:016x}, read {read:?}, encoder {built:?} and {grown} MB, {passed:?}, {:.0} MB/s",
             vocabulary.size(),
             vocabulary.special_tokens().len(),
             vocabulary.form(),

@@ -67,7 +67,8 @@ impl TextForm {
         }
     }
 
-    /// The form of a completion's prompt: begins with `bos`.
+    /// The form of a completion's prompt: begins with `bos`. With [`LeadingSpace::First`], a prompt that itself begins
+    /// with a special token gets a space too many: such prompts look uncached, nothing worse.
     #[must_use]
     pub fn completion<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if self.bos.is_empty() {

@@ -2,7 +2,7 @@
 //! tools read.
 //!
 //! A branch moves, a commit does not: cached files of a commit are used unasked, those of a branch only when the hub
-//! cannot be reached.
+//! cannot be reached. A cache never fills in for single files: it may hold another commit's.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -62,11 +62,22 @@ impl Hub {
         }
     }
 
-    /// The first known tokenizer and its companions.
+    /// The first known tokenizer and its companions: all from the hub, or all from the cache.
     pub(super) async fn files(&self) -> Result<(TokenizerFile, FoundFiles), FetchError> {
         for name in [&self.model, &self.revision] {
             require_plain(name)?;
         }
+        let never_changes = self.revision.len() == COMMIT && self.revision.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if never_changes && let Some(files) = self.cached().await? {
+            return Ok(files);
+        }
+        match self.downloaded().await {
+            Err(FetchError::Http(unreachable)) => self.cached().await?.ok_or(FetchError::Http(unreachable)),
+            answer => answer,
+        }
+    }
+
+    async fn downloaded(&self) -> Result<(TokenizerFile, FoundFiles), FetchError> {
         let client = reqwest::Client::builder()
             .connect_timeout(CONNECT_WITHIN)
             .timeout(ANSWER_WITHIN)
@@ -74,41 +85,47 @@ impl Hub {
             .build()?;
         let mut tokenizer = None;
         for name in TOKENIZERS {
-            if let Some(bytes) = self.file(&client, name).await? {
-                tokenizer = Some(tokenizer_file(name, bytes));
+            if let Some(bytes) = self.download(&client, name).await? {
+                tokenizer = Some((name, bytes));
                 break;
             }
         }
         let missing = || FetchError::NoTokenizer(format!("{}/{}", self.endpoint, self.model));
-        let tokenizer = tokenizer.ok_or_else(missing)?;
-        let found = FoundFiles {
-            config: self.file(&client, "tokenizer_config.json").await?,
-            jinja: self.file(&client, "chat_template.jinja").await?,
-            template_json: self.file(&client, "chat_template.json").await?,
-        };
-        Ok((tokenizer, found))
+        let (name, bytes) = tokenizer.ok_or_else(missing)?;
+        let mut found = FoundFiles::default();
+        for (companion, slot) in companions(&mut found) {
+            *slot = self.download(&client, companion).await?;
+        }
+        if let Some(directory) = self.directory() {
+            for (companion, slot) in companions(&mut found) {
+                if let Some(bytes) = slot {
+                    keep(&directory.join(companion), bytes).await?;
+                }
+            }
+            // Last: its presence says that all of them are there.
+            keep(&directory.join(name), &bytes).await?;
+        }
+        Ok((tokenizer_file(name, bytes), found))
     }
 
-    /// `None` when the hub has no such file.
-    async fn file(&self, client: &reqwest::Client, name: &str) -> Result<Option<Vec<u8>>, FetchError> {
-        let cached = self.cache.as_ref().map(|cache| self.cached_at(cache, name));
-        let never_changes = self.revision.len() == COMMIT && self.revision.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if let Some(path) = cached.as_deref().filter(|_| never_changes)
-            && let Some(bytes) = read(path).await?
-        {
-            return Ok(Some(bytes));
-        }
-        match (self.download(client, name).await, cached) {
-            (Ok(Some(bytes)), Some(path)) => {
-                keep(&path, &bytes).await?;
-                Ok(Some(bytes))
+    async fn cached(&self) -> Result<Option<(TokenizerFile, FoundFiles)>, FetchError> {
+        let Some(directory) = self.directory() else { return Ok(None) };
+        for name in TOKENIZERS {
+            if let Some(bytes) = read(&directory.join(name)).await? {
+                let mut found = FoundFiles::default();
+                for (companion, slot) in companions(&mut found) {
+                    *slot = read(&directory.join(companion)).await?;
+                }
+                return Ok(Some((tokenizer_file(name, bytes), found)));
             }
-            (Err(unreachable), Some(path)) => match read(&path).await? {
-                Some(bytes) => Ok(Some(bytes)),
-                None => Err(unreachable),
-            },
-            (answer, _) => answer,
         }
+        Ok(None)
+    }
+
+    /// Where this revision is cached.
+    fn directory(&self) -> Option<PathBuf> {
+        let cache = self.cache.as_ref()?;
+        Some(cache.join(self.model.replace('/', "--")).join(self.revision.replace('/', "--")))
     }
 
     async fn download(&self, client: &reqwest::Client, name: &str) -> Result<Option<Vec<u8>>, FetchError> {
@@ -132,10 +149,12 @@ impl Hub {
         }
         Ok(Some(bytes))
     }
+}
 
-    fn cached_at(&self, cache: &Path, name: &str) -> PathBuf {
-        cache.join(self.model.replace('/', "--")).join(self.revision.replace('/', "--")).join(name)
-    }
+/// Names of the files beside a tokenizer, and where they go.
+fn companions(found: &mut FoundFiles) -> [(&'static str, &mut Option<Vec<u8>>); 3] {
+    let FoundFiles { config, jinja, template_json } = found;
+    [("tokenizer_config.json", config), ("chat_template.jinja", jinja), ("chat_template.json", template_json)]
 }
 
 /// Written aside and renamed: a reader, or a crash, never sees half a file.
