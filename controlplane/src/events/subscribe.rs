@@ -3,7 +3,7 @@
 //! The socket is read whatever the consumer does. When the consumer lags, batches are dropped before they are counted, so
 //! that the loss shows as a gap; after they are counted they wait. Every `Reset` comes before the batches that count anew.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::clock::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -45,11 +45,11 @@ pub enum Update {
         /// Since the last good batch.
         detected_after: Duration,
     },
-    /// Everything known of this rank is void.
+    /// Everything known of this rank is void. Count what follows as partial until `Synced` says otherwise.
     Reset(ResetReason),
     /// The stream is in order, and known from its beginning or not.
     Synced(Coverage),
-    /// The connection is over or cannot be made, for this reason. What is known may still be true.
+    /// The connection is over or, once more, cannot be made, for this reason. What is known may still be true.
     Disconnected(String),
 }
 
@@ -156,9 +156,14 @@ async fn dial(source: &Source, options: Options, inbox: &Inbox) {
         let error = match subscribe(source, options.pace).await {
             Ok(mut link) => {
                 info!(source = %source.events, rank = source.rank, "events followed");
-                backoff.succeeded();
                 inbox.connected().await;
-                read(&mut link, source, inbox).await
+                let since = Instant::now();
+                let error = read(&mut link, source, inbox).await;
+                // A peer that accepts and then breaks the connection is no success.
+                if since.elapsed() >= most {
+                    backoff.succeeded();
+                }
+                error
             }
             Err(error) => error,
         };

@@ -194,3 +194,24 @@ impl Width {
 const fn signed<'a>(number: i64) -> Value<'a> {
     Value::Int(number.cast_unsigned(), if number < 0 { Sign::Negative } else { Sign::Positive })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing may be allocated for a claim that the input cannot keep; the header alone must tell.
+    #[test]
+    fn a_length_is_refused_where_it_is_claimed_when_fewer_bytes_are_left() {
+        let claims: [(&[u8], Result<Value<'_>, DecodeError>); 6] = [
+            (&[0x93, 0xc0, 0xc0, 0xc0], Ok(Value::Array(3))),
+            (&[0x93, 0xc0, 0xc0], Err(DecodeError::Truncated)),
+            (&[0xdc, 0, 3, 0xc0, 0xc0], Err(DecodeError::Truncated)),
+            (&[0xdd, 0xff, 0xff, 0xff, 0xff, 0xc0], Err(DecodeError::Truncated)),
+            (&[0x82, 0xc0, 0xc0, 0xc0], Err(DecodeError::Truncated)),
+            (&[0xc6, 0xff, 0xff, 0xff, 0xff, 0xc0], Err(DecodeError::Truncated)),
+        ];
+        for (input, expected) in claims {
+            assert_eq!(Reader::new(input).value(), expected, "{input:x?}");
+        }
+    }
+}
