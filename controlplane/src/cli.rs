@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use controlplane::explain::DEFAULT_PATH;
 use controlplane::telemetry::LogFormat;
 
@@ -19,6 +19,7 @@ Examples:
   curl http://127.0.0.1:8080/v1/models         # through Envoy
   curl http://127.0.0.1:9090/api/v1/endpoints  # what is known of the endpoints
   kvasir explain --config kvasir.yaml --request body.json  # where would this go, and why?
+  kvasir render --template chat.jinja --request body.json  # which prompt does the engine make of it?
 
   # apart: the control plane here, Envoy there
   kvasir serve --config kvasir.yaml
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     Check(Source),
     /// Says where a request would go, and why.
     Explain(Explain),
+    /// Prints the exact prompt that an engine makes of a request, or of variables, by a chat template.
+    Render(Render),
     /// Prints an Envoy bootstrap (JSON) for the configuration.
     Envoy(Source),
     /// Runs the control plane and an Envoy together, for a laptop or a single machine.
@@ -57,7 +60,7 @@ impl Cli {
     pub(crate) fn log(&self) -> &str {
         let usual = match self.command {
             Command::Serve(_) | Command::Standalone(_) => "info",
-            Command::Check(_) | Command::Explain(_) | Command::Envoy(_) => "error",
+            Command::Check(_) | Command::Explain(_) | Command::Envoy(_) | Command::Render(_) => "error",
         };
         self.log.as_deref().unwrap_or(usual)
     }
@@ -120,4 +123,77 @@ pub(crate) struct Explain {
     /// Print the API's JSON instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+const RENDER_EXAMPLES: &str = r#"Examples:
+  # a model's template, a whole request
+  echo '{"messages": [{"role": "user", "content": "Hello"}]}' > body.json
+  kvasir render --template tokenizer_config.json --request body.json
+
+  # a template of its own file: its special tokens have to be said
+  kvasir render --template chat_template.jinja --bos '<s>' --eos '</s>' --request body.json
+
+  # what a server with --default-chat-template-kwargs and VLLM_USE_RUST_FRONTEND=1 makes of it, on that day
+  kvasir render --template chat_template.jinja --request body.json --frontend rust \
+    --default-kwargs '{"enable_thinking": false}' --now 2026-07-09T18:00:00+02:00
+
+  # the template alone, with variables of your choice
+  kvasir render --template chat_template.jinja --context variables.json | xxd | tail
+
+Nothing but the prompt is printed, without a newline of its own. Compare it with the engine's: "return_prompt_text": true
+in a chat completion."#;
+
+#[derive(Debug, Args)]
+#[command(after_help = RENDER_EXAMPLES)]
+pub(crate) struct Render {
+    /// The chat template (Jinja), or a tokenizer_config.json that has one, and special tokens.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) template: PathBuf,
+    #[command(flatten)]
+    pub(crate) input: RenderInput,
+    /// The request's path: chat completions, messages or completions.
+    #[arg(long, default_value = DEFAULT_PATH)]
+    pub(crate) path: String,
+    /// Which of vLLM's API servers prepares the messages.
+    #[arg(long, value_enum, default_value = "python")]
+    pub(crate) frontend: RenderFrontend,
+    /// What a message's content is given as: as the template's loops tell, a string, or a list of parts.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) content_format: RenderFormat,
+    /// The template's bos_token; comes before the prompt of a completion.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) bos: Option<String>,
+    /// The template's eos_token.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) eos: Option<String>,
+    /// The engine's local time, for templates that print it (RFC 3339). Default: now, in UTC.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) now: Option<String>,
+    /// The server's chat_template_kwargs (JSON object).
+    #[arg(long, value_name = "JSON")]
+    pub(crate) default_kwargs: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct RenderInput {
+    /// A request's body (JSON).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) request: Option<PathBuf>,
+    /// The template's variables (JSON object), passed as they are.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) context: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum RenderFrontend {
+    Python,
+    Rust,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum RenderFormat {
+    Auto,
+    String,
+    Openai,
 }

@@ -5,6 +5,7 @@
 
 mod cli;
 mod explain_command;
+mod render_command;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use cli::{Cli, Command, Serve, Source, Standalone};
 use explain_command::explain;
+use render_command::render;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         Command::Check(source) => check(&source),
         Command::Envoy(source) => print_bootstrap(&source),
         Command::Explain(asked) => block_on(async { explain(asked).await.map(|text| print!("{text}")) }),
+        Command::Render(asked) => render(&asked).map(|prompt| print!("{prompt}")),
         Command::Serve(asked) => block_on(serve(asked)),
         Command::Standalone(asked) => block_on(run_standalone(asked)),
     };

@@ -13,9 +13,11 @@ mod json_text;
 mod json_tree;
 mod json_values;
 mod local_time;
+mod python_methods;
 mod python_text;
 mod request;
 mod source;
+mod tokenizer_config;
 
 use std::sync::Arc;
 
@@ -27,6 +29,7 @@ pub use content_format::ContentFormat;
 pub use error::{Location, TemplateError};
 pub use json_tree::{Json, Members};
 pub use local_time::LocalTime;
+pub use tokenizer_config::{ConfigError, TokenizerConfig};
 
 use environment::{NAME, environment};
 use json_values::PythonDict;
@@ -186,13 +189,20 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// As [`Self::render_chat`]; the other APIs have no template.
-    pub fn render_body(&self, api: ApiKind, body: &[u8], now: Option<LocalTime>) -> Result<String, Unrendered> {
-        let body = object(body)?;
+    pub fn render(&self, api: ApiKind, body: Members, now: Option<LocalTime>) -> Result<String, Unrendered> {
         match api {
             ApiKind::ChatCompletions => self.render_chat(body, now),
             ApiKind::Messages => self.render_chat(anthropic::chat_body(body)?, now),
             ApiKind::Completions | ApiKind::Embeddings | ApiKind::Responses => Err(Bypass::NoTemplate.into()),
         }
+    }
+
+    /// [`Self::render`] of a body's bytes.
+    ///
+    /// # Errors
+    /// As there, and when the bytes are no JSON object.
+    pub fn render_body(&self, api: ApiKind, body: &[u8], now: Option<LocalTime>) -> Result<String, Unrendered> {
+        self.render(api, object(body)?, now)
     }
 
     #[cold]

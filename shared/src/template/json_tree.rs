@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// A JSON value.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,7 +39,8 @@ impl Json {
     /// Reads JSON text.
     ///
     /// # Errors
-    /// What is wrong and where, when it is not JSON, nests deeper than 127 or holds a lone surrogate.
+    /// What is wrong and where, when it is not JSON, nests deeper than 127, or holds a lone surrogate or a number that
+    /// cannot be read exactly.
     pub fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(text)
     }
@@ -175,6 +176,9 @@ impl<'de> Deserialize<'de> for Json {
     }
 }
 
+/// 2^63: from here on a float may have been a whole number.
+const EXACT: f64 = 9_223_372_036_854_775_808.0;
+
 struct JsonVisitor;
 
 impl<'de> Visitor<'de> for JsonVisitor {
@@ -200,8 +204,9 @@ impl<'de> Visitor<'de> for JsonVisitor {
         Ok(i64::try_from(value).map_or(Json::Huge(value), Json::Whole))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
-        Ok(Json::Float(value))
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Json, E> {
+        // A whole number of more than 64 bits comes here too, and Python would print all its digits.
+        if value.abs() >= EXACT { Err(E::custom("a number beyond 64 bits")) } else { Ok(Json::Float(value)) }
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Json, E> {
@@ -248,6 +253,8 @@ impl<'de> Deserialize<'de> for Name {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -257,6 +264,18 @@ mod tests {
             let Json::Object(members) = Json::parse(text.as_bytes()).unwrap() else { panic!("an object") };
             let (name, value) = members.iter().next().unwrap();
             assert_eq!((&**name, value), ("z", &Json::Whole(3)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn floats_are_read_to_the_last_bit(float in proptest::num::f64::NORMAL) {
+            let read = Json::parse(format!("{float:?}").as_bytes());
+            if float.abs() < EXACT {
+                prop_assert_eq!(read.unwrap(), Json::Float(float));
+            } else {
+                prop_assert!(read.unwrap_err().is_data());
+            }
         }
     }
 

@@ -45,6 +45,29 @@ struct Reading {
 }
 
 impl LocalTime {
+    /// Reads RFC 3339, as in `2026-07-09T18:00:00+02:00`; the offset is kept. Nothing when it is not such a time.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let number = |from: usize, to: usize| {
+            let digits = text.get(from..to).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()))?;
+            digits.parse::<i64>().ok()
+        };
+        let letters = [(4, "-"), (7, "-"), (13, ":"), (16, ":")];
+        let is_time = letters.iter().all(|&(at, letter)| text.get(at..=at) == Some(letter))
+            && text.get(10..11).is_some_and(|letter| matches!(letter, "T" | "t" | " "));
+        let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+        let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+        let in_range = (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second < 61;
+        let zone = text.get(19..)?.trim_start_matches('.').trim_start_matches(|letter: char| letter.is_ascii_digit());
+        let utc_offset_seconds = offset(zone)?;
+        let shifted_month = (month + 9) % 12;
+        let shifted_year = year - i64::from(month <= 2);
+        let era_days = 365 * shifted_year + shifted_year / 4 - shifted_year / 100 + shifted_year / 400;
+        let days = era_days + (153 * shifted_month + 2) / 5 + day - 1 - 719_468;
+        let unix_seconds = days * 86_400 + hour * 3_600 + minute * 60 + second - i64::from(utc_offset_seconds);
+        (is_time && in_range).then_some(Self { unix_seconds, utc_offset_seconds })
+    }
+
     /// As C's `strftime` in the C locale. What it does not know stays as it is; microseconds are zero; zone names are empty, as for
     /// Python's naive times.
     #[must_use]
@@ -97,6 +120,18 @@ impl LocalTime {
             second: of_day % 60,
         }
     }
+}
+
+/// Seconds ahead of UTC, from `Z` or `+02:00`.
+fn offset(zone: &str) -> Option<i32> {
+    if matches!(zone, "Z" | "z") {
+        return Some(0);
+    }
+    let (sign, digits) =
+        zone.strip_prefix('+').map(|digits| (1, digits)).or_else(|| Some((-1, zone.strip_prefix('-')?)))?;
+    let (hours, minutes) = digits.split_once(':').filter(|(hours, minutes)| hours.len() == 2 && minutes.len() == 2)?;
+    let (hours, minutes) = (hours.parse::<u8>().ok()?, minutes.parse::<u8>().ok()?);
+    (hours < 24 && minutes < 60).then_some(sign * (i32::from(hours) * 3_600 + i32::from(minutes) * 60))
 }
 
 impl Reading {
@@ -214,6 +249,25 @@ mod tests {
     fn the_offset_moves_the_day() {
         let time = LocalTime { unix_seconds: 1_709_250_000, utc_offset_seconds: 7_200 };
         assert_eq!(time.format("%d %b"), "01 Mar");
+    }
+
+    #[test]
+    fn what_is_read_is_written_again() {
+        for text in ["2026-07-09T18:00:59+02:00", "1969-12-31T23:59:59-11:30", "2024-02-29T00:00:00Z"] {
+            let time = LocalTime::parse(text).unwrap();
+            assert_eq!(time.format("%Y-%m-%dT%H:%M:%S"), text[..19], "{text}");
+        }
+        assert_eq!(LocalTime::parse("2024-02-29T00:00:00.5Z").unwrap().unix_seconds, 1_709_164_800);
+        for text in [
+            "",
+            "2024-02-29",
+            "2024-13-01T00:00:00Z",
+            "2024-02-29T00:00:00",
+            "2024-02-29T00:00:00+2",
+            "é024-02-29T00:00:00Z",
+        ] {
+            assert_eq!(LocalTime::parse(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -237,14 +237,17 @@ fn arguments(given: Json) -> Result<Json, Bypass> {
     if let Some(text) = read.as_text().filter(|text| !text.is_empty()) {
         read = match Json::parse(text.as_bytes()) {
             Ok(read) => read,
-            // Python reads these, so that what the template gets there is not known here.
-            Err(_) if ["\\u", "NaN", "Infinity"].iter().any(|sign| text.contains(sign)) => {
-                return Err(Bypass::Unreadable);
-            }
+            Err(error) if may_be_json(text, &error) => return Err(Bypass::Unreadable),
             Err(_) => Json::Null,
         };
     }
     Ok(if read.as_object().is_some() { read } else { Json::Object(Members::default()) })
+}
+
+/// Python reads what is not read here: what the template gets of it is not known.
+fn may_be_json(text: &str, error: &serde_json::Error) -> bool {
+    let is_deep = text.bytes().filter(|letter| matches!(letter, b'[' | b'{')).count() > 100;
+    is_deep || error.is_data() || ["\\u", "NaN", "Infinity"].iter().any(|sign| text.contains(sign))
 }
 
 /// A template that does not know developers gets their words as a system's: one message before all others.

@@ -112,7 +112,10 @@ fn calls_have_objects_as_arguments_and_the_engines_order() {
         r#"[{"role": "assistant", "content": "", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}}]}]"#
     );
     assert_eq!(bypass(Frontend::Rust, &call(r#""{broken""#)), Bypass::Invalid("messages.tool_calls"));
-    assert_eq!(bypass(Frontend::Python, &call(r#""{\"a\": NaN}""#)), Bypass::Unreadable);
+    for unsure in ["NaN", "100000000000000000000"] {
+        let text = format!(r#""{{\"a\": {unsure}}}""#);
+        assert_eq!(bypass(Frontend::Python, &call(&text)), Bypass::Unreadable);
+    }
 }
 
 #[test]
