@@ -3,6 +3,8 @@
 //!
 //! An engine that cannot be followed does not spoil the pool: its own residency is learned, from the same rendered prompts.
 
+pub mod drive;
+mod fetch;
 pub mod pool;
 pub mod status;
 

@@ -59,7 +59,9 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let (serving, serving_reader) = watch::channel(false);
     let ready = readiness(&store, serving_reader, &shutdown);
 
+    let (tables, publishing) = publish_tables(&store, hints.clone(), &shutdown.servers);
     let mut pools = Pools {
+        news: publishing.news.clone(),
         datastore: store.clone(),
         client: Client::new()?,
         metrics: Arc::clone(&metrics),
@@ -71,7 +73,6 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     pools.apply(&config.pools).await;
 
     let (stop, tasks) = &shutdown.servers;
-    let (tables, publishing) = publish_tables(&store, hints.clone(), &shutdown.servers);
     let explainer = Explainer::new(publishing.tables.clone());
     metrics.collect(Box::new(TableCollector::new(publishing.status.clone())));
     let admin = Admin {

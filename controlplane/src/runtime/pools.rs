@@ -13,6 +13,8 @@ use crate::config::Pool;
 use crate::datastore::Update;
 use crate::datastore::drive::Datastore;
 use crate::discovery::watch::Source;
+use crate::exact;
+use crate::publish::drive::NewsDesk;
 use crate::scrape::Hint;
 use crate::scrape::drive::watch_endpoints;
 use crate::scrape::fetch::Client;
@@ -25,6 +27,7 @@ pub(super) struct Pools {
     pub(super) client: Client,
     pub(super) metrics: Arc<Metrics>,
     pub(super) hints: broadcast::Sender<Hint>,
+    pub(super) news: NewsDesk,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
     pub(super) running: BTreeMap<String, (watch::Sender<Arc<Pool>>, CancellationToken)>,
@@ -73,6 +76,13 @@ impl Pools {
             metrics: Arc::clone(&self.metrics),
         };
         self.tasks.spawn(source.run(stop.clone()));
+        let exact = exact::drive::Context {
+            pool: settings_reader.clone(),
+            view: self.datastore.view.clone(),
+            client: self.client.clone(),
+            news: self.news.clone(),
+        };
+        self.tasks.spawn(exact::drive::run(exact, stop.clone()));
         let context = Context {
             pool: settings_reader,
             updates: self.datastore.updates.clone(),

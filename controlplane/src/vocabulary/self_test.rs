@@ -6,8 +6,8 @@
 mod corpus;
 
 use super::encoder::Encoder;
-use super::form::{LeadingSpace, Spaces};
 use super::{UnknownToken, Vocabulary};
+use shared::text_form::{LeadingSpace, Spaces};
 
 /// Bytes on each side that a refusal shows from where they differ.
 const SHOWN: usize = 16;

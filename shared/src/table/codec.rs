@@ -197,7 +197,11 @@ fn group(raw: wire::ResidencyGroup) -> Result<Group, Malformed> {
     Ok(Group { holders, keys: raw.keys, tokens: raw.tokens })
 }
 
-fn rendering(raw: wire::Rendering) -> Result<(String, Rendering), Malformed> {
+/// Checks one rendering; with its model.
+///
+/// # Errors
+/// `Malformed`, naming the first field that breaks a rule.
+pub fn rendering(raw: wire::Rendering) -> Result<(String, Rendering), Malformed> {
     if raw.model.is_empty() {
         return Err(field("renderings.model", "must not be empty"));
     }

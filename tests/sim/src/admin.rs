@@ -14,6 +14,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use crate::cluster::{ClusterState, Door, EngineState, InjectError, parse_fault};
+use crate::engine::EngineSnapshot;
 
 /// `/sim/state`, `/sim/fault`, `/sim/reset` of one engine.
 pub(crate) fn engine_router(state: EngineState) -> Router {
@@ -21,9 +22,11 @@ pub(crate) fn engine_router(state: EngineState) -> Router {
         .route("/sim/state", get(async |State(state): State<EngineState>| look(&state.cluster, state.index).await))
         .route(
             "/sim/fault",
-            post(async |State(state): State<EngineState>, body: String| inject(&state.cluster, state.index, &body)),
+            post(async |State(state): State<EngineState>, body: String| {
+                inject(&state.cluster, state.index, &body).await
+            }),
         )
-        .route("/sim/reset", post(async |State(state): State<EngineState>| reset(&state.cluster, state.index)))
+        .route("/sim/reset", post(async |State(state): State<EngineState>| reset(&state.cluster, state.index).await))
         .with_state(state)
 }
 
@@ -38,11 +41,13 @@ pub(crate) fn process_router(state: Arc<ClusterState>) -> Router {
         )
         .route(
             "/engines/{index}/fault",
-            post(async |State(state): Cluster, Path(index): Path<usize>, body: String| inject(&state, index, &body)),
+            post(async |State(state): Cluster, Path(index): Path<usize>, body: String| {
+                inject(&state, index, &body).await
+            }),
         )
         .route(
             "/engines/{index}/reset",
-            post(async |State(state): Cluster, Path(index): Path<usize>| reset(&state, index)),
+            post(async |State(state): Cluster, Path(index): Path<usize>| reset(&state, index).await),
         )
         .with_state(state)
 }
@@ -62,15 +67,15 @@ async fn look(state: &ClusterState, index: usize) -> Response {
     }
 }
 
-fn inject(state: &ClusterState, index: usize, body: &str) -> Response {
+async fn inject(state: &ClusterState, index: usize, body: &str) -> Response {
     match parse_fault(body) {
-        Ok(fault) => done(state.inject(index, fault)),
+        Ok(fault) => done(state.inject(index, fault).await),
         Err(error) => failure(StatusCode::BAD_REQUEST, &error),
     }
 }
 
-fn reset(state: &ClusterState, index: usize) -> Response {
-    done(state.reset(index))
+async fn reset(state: &ClusterState, index: usize) -> Response {
+    done(state.reset(index).await)
 }
 
 fn done(outcome: Result<(), InjectError>) -> Response {
@@ -87,35 +92,43 @@ fn failure(status: StatusCode, message: &str) -> Response {
 
 async fn describe(state: &ClusterState, index: usize) -> Option<Value> {
     let control = state.controls.get(index)?;
-    let report = state.driver.report(index).await.ok()?;
-    let engine = &report.state;
+    let mut reports = Vec::new();
+    for host in state.hosts(index) {
+        reports.push(state.driver.report(host).await.ok()?);
+    }
+    let sum = |figure: fn(&EngineSnapshot) -> u64| reports.iter().map(|report| figure(&report.state)).sum::<u64>();
+    let batches: Vec<Option<u64>> = reports.iter().map(|report| report.kv_batches).collect();
     Some(json!({
         "index": index,
         "address": control.address.to_string(),
-        "in_flight": engine.arriving + engine.waiting + engine.running,
-        "running": engine.running,
-        "waiting": engine.waiting,
+        "in_flight": sum(|engine| u64::from(engine.arriving + engine.waiting + engine.running)),
+        "running": sum(|engine| engine.running.into()),
+        "waiting": sum(|engine| engine.waiting.into()),
         "blocks": {
-            "total": report.config.num_gpu_blocks,
-            "used": engine.blocks_used,
-            "cached_idle": engine.blocks_idle,
-            "blank": engine.blocks_blank,
-            "cached": engine.blocks_cached,
+            "total": reports.iter().map(|report| u64::from(report.config.num_gpu_blocks)).sum::<u64>(),
+            "used": sum(|engine| engine.blocks_used.into()),
+            "cached_idle": sum(|engine| engine.blocks_idle.into()),
+            "blank": sum(|engine| engine.blocks_blank.into()),
+            "cached": sum(|engine| engine.blocks_cached.into()),
+            "cpu": sum(|engine| engine.blocks_cpu.into()),
+            "storage": sum(|engine| engine.blocks_storage.into()),
         },
         "requests": {
             "received": control.received.load(Ordering::Relaxed),
             "answered": control.answered.load(Ordering::Relaxed),
-            "finished": engine.finished,
-            "aborted": engine.aborted,
+            "finished": sum(|engine| engine.finished),
+            "aborted": sum(|engine| engine.aborted),
         },
         "tokens": {
-            "prompt": engine.prompt_tokens,
-            "generation": engine.generation_tokens,
-            "prefix_queries": engine.prefix_queries,
-            "prefix_hits": engine.prefix_hits,
+            "prompt": sum(|engine| engine.prompt_tokens),
+            "generation": sum(|engine| engine.generation_tokens),
+            "prefix_queries": sum(|engine| engine.prefix_queries),
+            "prefix_hits": sum(|engine| engine.prefix_hits),
+            "external_hits": sum(|engine| engine.external_hits),
         },
-        "preemptions": engine.preemptions,
-        "evictions": engine.evictions,
+        "preemptions": sum(|engine| engine.preemptions),
+        "evictions": sum(|engine| engine.evictions),
+        "kv_batches": batches,
         "faults": {
             "refusing": matches!(*control.door.borrow(), Door::Closed { .. }),
             "slow": *control.slow.lock().unwrap_or_else(PoisonError::into_inner),

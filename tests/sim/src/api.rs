@@ -5,10 +5,12 @@
 
 mod chat;
 mod completions;
+mod development;
 mod embeddings;
 mod failure;
 mod messages;
 mod prompt;
+mod render;
 mod reply;
 mod responses;
 mod stream;
@@ -17,15 +19,15 @@ mod surface;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 
 pub(crate) use self::failure::fault_response;
 use self::failure::{Failure, Problem};
-use self::reply::Reply;
+use self::reply::{Reply, Shown};
 use self::stream::Narration;
-use crate::cluster::EngineState;
+use crate::cluster::{EngineState, Sleep};
 use crate::infer::{Ask, Call};
 
 /// Largest request body.
@@ -66,27 +68,19 @@ pub(crate) enum Delivery {
 pub(crate) struct Parsed {
     pub(crate) ask: Ask,
     pub(crate) delivery: Delivery,
+    pub(crate) shown: Shown,
 }
 
 /// All routes of one engine but the simulator's own.
 pub(crate) fn router(state: EngineState) -> Router {
     Router::new()
-        .route(
-            "/v1/chat/completions",
-            post(async |State(s): State<EngineState>, b: Bytes| infer(s, Dialect::Chat, b).await),
-        )
-        .route(
-            "/v1/completions",
-            post(async |State(s): State<EngineState>, b: Bytes| infer(s, Dialect::Completions, b).await),
-        )
-        .route(
-            "/v1/responses",
-            post(async |State(s): State<EngineState>, b: Bytes| infer(s, Dialect::Responses, b).await),
-        )
-        .route(
-            "/v1/messages",
-            post(async |State(s): State<EngineState>, b: Bytes| infer(s, Dialect::Messages, b).await),
-        )
+        .route("/v1/chat/completions", inference(Dialect::Chat))
+        .route("/v1/completions", inference(Dialect::Completions))
+        .route("/v1/responses", inference(Dialect::Responses))
+        .route("/v1/messages", inference(Dialect::Messages))
+        .route("/v1/chat/completions/render", rendering(Dialect::Chat))
+        .route("/v1/completions/render", rendering(Dialect::Completions))
+        .route("/v1/messages/render", rendering(Dialect::Messages))
         .route("/v1/embeddings", post(embeddings::embed))
         .route("/v1/models", get(surface::models))
         .route("/health", get(async || StatusCode::OK))
@@ -94,12 +88,23 @@ pub(crate) fn router(state: EngineState) -> Router {
         .route("/tokenize", post(surface::tokenize))
         .route("/detokenize", post(surface::detokenize))
         .route("/metrics", get(surface::metrics))
+        .merge(development::router())
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(state)
 }
 
-async fn infer(state: EngineState, dialect: Dialect, body: Bytes) -> Response {
-    let begun = begin(&state, dialect, &body).await;
+fn inference(dialect: Dialect) -> MethodRouter<EngineState> {
+    post(async move |State(state): State<EngineState>, headers: HeaderMap, body: Bytes| {
+        infer(state, dialect, &headers, body).await
+    })
+}
+
+fn rendering(dialect: Dialect) -> MethodRouter<EngineState> {
+    post(async move |State(state): State<EngineState>, body: Bytes| render::rendered(&state, dialect, &body))
+}
+
+async fn infer(state: EngineState, dialect: Dialect, headers: &HeaderMap, body: Bytes) -> Response {
+    let begun = begin(&state, dialect, headers, &body).await;
     match begun {
         Ok((reply, call, Delivery::Streamed(usage))) => stream_response(Narration::new(reply, call, usage)),
         Ok((reply, mut call, Delivery::Whole)) => {
@@ -119,17 +124,33 @@ async fn infer(state: EngineState, dialect: Dialect, body: Bytes) -> Response {
     }
 }
 
-async fn begin(state: &EngineState, dialect: Dialect, body: &[u8]) -> Result<(Reply, Call, Delivery), Failure> {
-    let Parsed { ask, delivery } = match dialect {
-        Dialect::Chat => chat::parse(body),
-        Dialect::Completions => completions::parse(body),
-        Dialect::Responses => responses::parse(body),
-        Dialect::Messages => messages::parse(body),
-    }?;
+fn parse(state: &EngineState, dialect: Dialect, body: &[u8]) -> Result<Parsed, Failure> {
+    let language = &state.cluster.language;
+    match dialect {
+        Dialect::Chat => chat::parse(language, body),
+        Dialect::Completions => completions::parse(language, body),
+        Dialect::Responses => responses::parse(language, body),
+        Dialect::Messages => messages::parse(language, body),
+    }
+}
+
+async fn begin(
+    state: &EngineState,
+    dialect: Dialect,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<(Reply, Call, Delivery), Failure> {
+    let Parsed { mut ask, delivery, shown } = parse(state, dialect, body)?;
+    if state.control().is_some_and(|control| control.sleep() != Sleep::Awake) {
+        return Err(Failure::unavailable("The engine is sleeping.".to_owned()));
+    }
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    ask.rank = header("x-data-parallel-rank").and_then(|rank| rank.parse().ok());
+    ask.session_id = ask.session_id.or_else(|| header("x-session-id").map(str::to_owned));
     state.cluster.adapter(&ask.model)?;
     check_length(&ask, state.cluster.max_model_len)?;
     let call = Call::begin(state, &ask, None).await?;
-    Ok((Reply::new(dialect, &ask.model, state.cluster.next_id()), call, delivery))
+    Ok((Reply::new(dialect, &ask.model, state.cluster.next_id(), shown), call, delivery))
 }
 
 /// vLLM's check against `max_model_len`, in its words.

@@ -2,19 +2,23 @@
 //!
 //! [`Cluster::start`] returns once every port listens; dropping the cluster closes them all.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod state;
 
-use tokio::sync::watch;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::drive::{Driver, DriverStopped};
-use crate::engine::{ConfigError, Engine, EngineConfig, EventDetail, RequestId};
-use crate::fault::{AnswerFaults, Damage, Existing, Fault, FaultError, RawFault, Scope};
-use crate::infer::CallError;
+pub(crate) use self::state::{
+    ClusterState, Door, EngineControl, EngineState, InjectError, Sleep, parse_fault, unix_seconds,
+};
+use crate::drive::Driver;
+use crate::engine::{CacheRecord, ConfigError, Engine, EngineConfig, EventDetail};
+use crate::kv_events::{BlockHasher, HashAlgorithm, HashForm, KvEventsOptions, OptionsError, WireVersion};
+use crate::language::{Language, LanguageConfig, LanguageError};
+use crate::publish::{Dialect, Publisher};
 use crate::serve;
 
 /// What a process of simulated engines is told.
@@ -42,6 +46,18 @@ pub struct ClusterConfig {
     pub max_model_len: Option<u32>,
     /// Faults from the start: engine index and fault as JSON.
     pub faults: Vec<(usize, String)>,
+    /// Engines behind each port, told apart by `X-data-parallel-rank`; at least 1.
+    pub data_parallel: usize,
+    /// What KV events are published, and where.
+    pub kv_events: KvEventsOptions,
+    /// As which vLLM they are written.
+    pub vllm_version: WireVersion,
+    /// How they show block hashes.
+    pub hash_form: HashForm,
+    /// How block hashes are made.
+    pub hash_algorithm: HashAlgorithm,
+    /// Template, tokenizer and habits of the model.
+    pub language: LanguageConfig,
 }
 
 impl Default for ClusterConfig {
@@ -58,6 +74,12 @@ impl Default for ClusterConfig {
             engine: EngineConfig::default(),
             max_model_len: None,
             faults: Vec::new(),
+            data_parallel: 1,
+            kv_events: KvEventsOptions::default(),
+            vllm_version: WireVersion::default(),
+            hash_form: HashForm::default(),
+            hash_algorithm: HashAlgorithm::default(),
+            language: LanguageConfig::default(),
         }
     }
 }
@@ -68,6 +90,12 @@ pub enum StartError {
     /// An engine parameter.
     #[error("{0}")]
     Engine(#[from] ConfigError),
+    /// Template or tokenizer.
+    #[error("{0}")]
+    Language(#[from] LanguageError),
+    /// What KV events are to do.
+    #[error("{0}")]
+    Events(#[from] OptionsError),
     /// A parameter of the cluster.
     #[error("{name}: {rule}")]
     Parameter {
@@ -86,6 +114,9 @@ pub enum StartError {
     },
 }
 
+/// An engine and who publishes its events.
+type HostedEngine = (Engine, Option<Publisher>);
+
 /// Running engines.
 #[derive(Debug)]
 pub struct Cluster {
@@ -101,6 +132,7 @@ impl Cluster {
     /// When a parameter is out of range or a port cannot be bound.
     pub async fn start(config: ClusterConfig) -> Result<Self, StartError> {
         let max_model_len = config.check()?;
+        let language = Arc::new(Language::load(&config.language)?);
         let mut listeners = Vec::new();
         for index in 0..config.engines {
             listeners.push(serve::listen(config.address(index)?).await?);
@@ -109,8 +141,7 @@ impl Cluster {
             Some(port) => Some(serve::listen(SocketAddr::new(config.host, port)).await?),
             None => None,
         };
-        let engine = EngineConfig { detail: EventDetail::EveryToken, ..config.engine.clone() };
-        let engines = (0..config.engines).map(|_| Engine::new(engine.clone())).collect::<Result<Vec<_>, _>>()?;
+        let (engines, sources) = config.open_engines().await?;
         let addresses: Vec<SocketAddr> = listeners.iter().map(|(address, _)| *address).collect();
         let admin_address = admin.as_ref().map(|(address, _)| *address);
         let state = Arc::new(ClusterState {
@@ -119,6 +150,12 @@ impl Cluster {
                 .zip(0..)
                 .map(|(&address, at)| EngineControl::new(address, config.seed ^ at))
                 .collect(),
+            sources,
+            language,
+            ranks: config.data_parallel,
+            turn: AtomicU64::new(0),
+            hasher: config.kv_events.publishes().then(|| BlockHasher::new(config.hash_algorithm, None)),
+            hash_algorithm: config.hash_algorithm,
             driver: Driver::spawn(engines, config.speedup),
             block_size: config.engine.block_size,
             speed: config.engine.speed,
@@ -129,14 +166,14 @@ impl Cluster {
             origin: Instant::now(),
             ids: AtomicU64::new(1),
         });
-        for (index, text) in &config.faults {
-            let fault = parse_fault(text).map_err(|error| StartError::Parameter { name: "fault", rule: error })?;
-            let injected = state.inject(*index, fault);
-            injected.map_err(|error| StartError::Parameter { name: "fault", rule: error.to_string() })?;
-        }
         let mut tasks = JoinSet::new();
         for (index, (_, listener)) in listeners.into_iter().enumerate() {
             tasks.spawn(serve::keep_door(EngineState { index, cluster: Arc::clone(&state) }, listener));
+        }
+        for (index, text) in &config.faults {
+            let fault = parse_fault(text).map_err(|error| StartError::Parameter { name: "fault", rule: error })?;
+            let injected = state.inject(*index, fault).await;
+            injected.map_err(|error| StartError::Parameter { name: "fault", rule: error.to_string() })?;
         }
         if let Some((_, listener)) = admin {
             tasks.spawn(serve::keep_admin(Arc::clone(&state), listener));
@@ -162,18 +199,14 @@ impl Cluster {
     }
 }
 
-/// A fault from its JSON text.
-pub(crate) fn parse_fault(text: &str) -> Result<Fault, String> {
-    let raw: RawFault = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    Fault::try_from(raw).map_err(|error: FaultError| error.to_string())
-}
-
 impl ClusterConfig {
     /// Checks what the engines do not check themselves; gives the effective `max_model_len`.
     fn check(&self) -> Result<u32, StartError> {
         let wrong = |name, rule: String| Err(StartError::Parameter { name, rule });
-        if self.engines == 0 {
-            return wrong("engines", "must be at least 1, got 0".to_owned());
+        for (name, count) in [("engines", self.engines), ("data_parallel", self.data_parallel)] {
+            if count == 0 {
+                return wrong(name, "must be at least 1, got 0".to_owned());
+            }
         }
         if !(self.speedup.is_finite() && self.speedup > 0.0) {
             return wrong("speedup", format!("must be a finite number above 0, got {}", self.speedup));
@@ -193,6 +226,32 @@ impl ClusterConfig {
         }
     }
 
+    /// Every engine with its publisher, and what `/kv_event_sources` of each port says of its ranks.
+    async fn open_engines(&self) -> Result<(Vec<HostedEngine>, Vec<Vec<KvEventsOptions>>), StartError> {
+        let publishes = self.kv_events.publishes();
+        let record = if publishes { CacheRecord::On } else { CacheRecord::Off };
+        let config = EngineConfig { detail: EventDetail::EveryToken, record, ..self.engine.clone() };
+        let (mut engines, mut sources) = (Vec::new(), Vec::new());
+        for port in 0..self.engines {
+            let mut of_port = Vec::new();
+            for rank in 0..self.data_parallel {
+                let engine = Engine::new(config.clone())?;
+                if !publishes {
+                    engines.push((engine, None));
+                    continue;
+                }
+                let offset = u16::try_from(port * self.data_parallel + rank).unwrap_or(u16::MAX);
+                let rank = u32::try_from(rank).unwrap_or(u32::MAX);
+                let dialect = Dialect { version: self.vllm_version, form: self.hash_form, rank };
+                let (publisher, resolved) = Publisher::open(&self.kv_events, dialect, offset, self.host).await?;
+                engines.push((engine, Some(publisher)));
+                of_port.push(resolved);
+            }
+            sources.push(of_port);
+        }
+        Ok((engines, sources))
+    }
+
     fn address(&self, index: usize) -> Result<SocketAddr, StartError> {
         let port = match self.port {
             0 => Some(0),
@@ -202,132 +261,4 @@ impl ClusterConfig {
         port.map(|port| SocketAddr::new(self.host, port))
             .ok_or_else(|| StartError::Parameter { name: "port", rule: rule() })
     }
-}
-
-/// Whether an engine's port takes connections.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Door {
-    Open,
-    Closed { until: Option<Instant>, existing: Existing },
-}
-
-/// What the HTTP side knows of one engine.
-pub(crate) struct EngineControl {
-    pub(crate) address: SocketAddr,
-    pub(crate) door: watch::Sender<Door>,
-    pub(crate) faults: Mutex<AnswerFaults>,
-    pub(crate) slow: Mutex<f64>,
-    /// Inference requests that came, and those answered with 2xx headers.
-    pub(crate) received: AtomicU64,
-    pub(crate) answered: AtomicU64,
-}
-
-impl EngineControl {
-    fn new(address: SocketAddr, seed: u64) -> Self {
-        Self {
-            address,
-            door: watch::Sender::new(Door::Open),
-            faults: Mutex::new(AnswerFaults::new(seed)),
-            slow: Mutex::new(1.0),
-            received: AtomicU64::new(0),
-            answered: AtomicU64::new(0),
-        }
-    }
-
-    /// What happens to a request on a path of this scope.
-    pub(crate) fn draw_fault(&self, path: Scope, uptime: Duration) -> Option<Damage> {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner).draw(path, uptime)
-    }
-}
-
-/// What every handler shares.
-pub(crate) struct ClusterState {
-    pub(crate) controls: Vec<EngineControl>,
-    pub(crate) driver: Driver,
-    pub(crate) block_size: u32,
-    pub(crate) model: String,
-    pub(crate) adapters: Vec<Arc<str>>,
-    pub(crate) max_model_len: u32,
-    pub(crate) seed: u64,
-    speed: f64,
-    origin: Instant,
-    ids: AtomicU64,
-}
-
-/// A fault cannot be put in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum InjectError {
-    #[error("there is no engine {0}")]
-    NoSuchEngine(usize),
-    #[error("{0}")]
-    Stopped(#[from] DriverStopped),
-}
-
-impl ClusterState {
-    pub(crate) fn next_id(&self) -> RequestId {
-        RequestId(self.ids.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Time since the start, for faults that end.
-    pub(crate) fn uptime(&self) -> Duration {
-        self.origin.elapsed()
-    }
-
-    /// The adapter of this name; None for the base model.
-    pub(crate) fn adapter(&self, model: &str) -> Result<Option<Arc<str>>, CallError> {
-        if model == self.model {
-            return Ok(None);
-        }
-        let found = self.adapters.iter().find(|adapter| adapter.as_ref() == model);
-        found.map(|adapter| Some(Arc::clone(adapter))).ok_or_else(|| CallError::UnknownModel(model.to_owned()))
-    }
-
-    /// Puts a fault in force.
-    pub(crate) fn inject(&self, index: usize, fault: Fault) -> Result<(), InjectError> {
-        let control = self.controls.get(index).ok_or(InjectError::NoSuchEngine(index))?;
-        match fault {
-            Fault::Refuse { lasting, existing } => {
-                let until = lasting.and_then(|wait| Instant::now().checked_add(wait));
-                control.door.send_replace(Door::Closed { until, existing });
-                if existing == Existing::Cut {
-                    self.driver.crash(index)?;
-                }
-            }
-            Fault::Slow { factor } => {
-                *control.slow.lock().unwrap_or_else(PoisonError::into_inner) = factor;
-                self.driver.set_speed(index, self.speed / factor)?;
-            }
-            Fault::Answer { damage, often, lasting, scope } => {
-                let until = lasting.map(|wait| self.uptime().saturating_add(wait));
-                control.faults.lock().unwrap_or_else(PoisonError::into_inner).set(damage, often, scope, until);
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes every fault off an engine.
-    pub(crate) fn reset(&self, index: usize) -> Result<(), InjectError> {
-        let control = self.controls.get(index).ok_or(InjectError::NoSuchEngine(index))?;
-        control.faults.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        control.door.send_replace(Door::Open);
-        self.inject(index, Fault::Slow { factor: 1.0 })
-    }
-}
-
-/// The state of a handler on one engine's port.
-#[derive(Clone)]
-pub(crate) struct EngineState {
-    pub(crate) index: usize,
-    pub(crate) cluster: Arc<ClusterState>,
-}
-
-impl EngineState {
-    pub(crate) fn control(&self) -> Option<&EngineControl> {
-        self.cluster.controls.get(self.index)
-    }
-}
-
-/// Seconds since 1970, for `created` fields and info metrics.
-pub(crate) fn unix_seconds() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -11,8 +11,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::engine::{Engine, EngineConfig, EngineEvent, EngineSnapshot, PromptSpec, RequestId, SubmitError, Usage};
+use crate::cluster::unix_seconds;
+use crate::engine::{
+    BlockContents, Engine, EngineConfig, EngineEvent, EngineSnapshot, PromptSpec, RequestId, SubmitError, Usage,
+};
 use crate::observed::{FinishReason, Observed};
+use crate::publish::Publisher;
 
 /// What happens to one choice of an answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,12 +27,16 @@ pub(crate) enum Progress {
     Token { choice: usize },
     /// No more.
     Finished { choice: usize, usage: Usage },
+    /// No more: the engine gave it up on purpose.
+    Aborted { choice: usize },
 }
 
 /// A request for one engine.
 pub(crate) struct Submission {
     pub(crate) id: RequestId,
     pub(crate) spec: PromptSpec,
+    /// What KV events tell about its blocks, if there are any.
+    pub(crate) contents: Option<Arc<BlockContents>>,
     pub(crate) choice: usize,
     pub(crate) adapter: Option<Arc<str>>,
     pub(crate) reason: FinishReason,
@@ -43,6 +51,26 @@ pub(crate) struct EngineReport {
     pub(crate) observed: Observed,
     pub(crate) running_adapters: Vec<String>,
     pub(crate) waiting_adapters: Vec<String>,
+    /// Event batches so far; None without a publisher.
+    pub(crate) kv_batches: Option<u64>,
+}
+
+/// What is forgotten by `reset_prefix_cache`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Forget {
+    /// The device's cache.
+    Device,
+    /// The tiers too.
+    Everything,
+}
+
+/// What goes wrong with KV events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EventsFault {
+    /// The next batches are numbered and not sent.
+    Lose(u64),
+    /// The publisher starts anew, from sequence number 0.
+    Restart,
 }
 
 enum Command {
@@ -51,6 +79,9 @@ enum Command {
     Report { engine: usize, reply: oneshot::Sender<EngineReport> },
     SetSpeed { engine: usize, speed: f64 },
     Crash { engine: usize },
+    AbortAll { engine: usize },
+    ResetCache { engine: usize, forget: Forget, reply: oneshot::Sender<bool> },
+    Events { engine: usize, fault: EventsFault },
 }
 
 /// Engine seconds against real time.
@@ -84,9 +115,9 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// Spawns the task.
-    pub(crate) fn spawn(engines: Vec<Engine>, speedup: f64) -> Self {
+    pub(crate) fn spawn(engines: Vec<(Engine, Option<Publisher>)>, speedup: f64) -> Self {
         let (commands, inbox) = mpsc::unbounded_channel();
-        let hosts = engines.into_iter().map(|engine| Host::new(engine, speedup)).collect();
+        let hosts = engines.into_iter().map(|(engine, publisher)| Host::new(engine, publisher, speedup)).collect();
         let clock = Clock { origin: Instant::now(), speedup };
         tokio::spawn(drive(hosts, inbox, clock));
         Self { commands }
@@ -120,9 +151,26 @@ impl Driver {
         self.send(Command::SetSpeed { engine, speed })
     }
 
-    /// Loses all requests and the cache of an engine.
+    /// Loses all requests and the cache of an engine; its publisher starts anew.
     pub(crate) fn crash(&self, engine: usize) -> Result<(), DriverStopped> {
         self.send(Command::Crash { engine })
+    }
+
+    /// Withdraws every request of an engine.
+    pub(crate) fn abort_all(&self, engine: usize) -> Result<(), DriverStopped> {
+        self.send(Command::AbortAll { engine })
+    }
+
+    /// Clears the prefix cache; false while blocks are in use.
+    pub(crate) async fn reset_cache(&self, engine: usize, forget: Forget) -> Result<bool, DriverStopped> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::ResetCache { engine, forget, reply })?;
+        answer.await.map_err(|_| DriverStopped)
+    }
+
+    /// Breaks an engine's KV events.
+    pub(crate) fn break_events(&self, engine: usize, fault: EventsFault) -> Result<(), DriverStopped> {
+        self.send(Command::Events { engine, fault })
     }
 
     fn send(&self, command: Command) -> Result<(), DriverStopped> {
@@ -161,7 +209,10 @@ fn obey(hosts: &mut [Host], command: Command, now: f64) {
     | Command::Cancel { engine, .. }
     | Command::Report { engine, .. }
     | Command::SetSpeed { engine, .. }
-    | Command::Crash { engine }) = &command;
+    | Command::Crash { engine }
+    | Command::AbortAll { engine }
+    | Command::ResetCache { engine, .. }
+    | Command::Events { engine, .. }) = &command;
     let Some(host) = hosts.get_mut(*engine) else { return };
     host.pump(now);
     match command {
@@ -176,6 +227,9 @@ fn obey(hosts: &mut [Host], command: Command, now: f64) {
         Command::Report { reply, .. } => drop(reply.send(host.report())),
         Command::SetSpeed { speed, .. } => host.engine.set_speed(speed),
         Command::Crash { .. } => host.crash(),
+        Command::AbortAll { .. } => host.abort_all(),
+        Command::ResetCache { forget, reply, .. } => drop(reply.send(host.reset_cache(forget))),
+        Command::Events { fault, .. } => host.break_events(fault),
     }
 }
 
@@ -195,15 +249,16 @@ struct Host {
     live: HashMap<RequestId, Live>,
     observed: Observed,
     events: Vec<EngineEvent>,
+    publisher: Option<Publisher>,
 }
 
 impl Host {
-    fn new(engine: Engine, speedup: f64) -> Self {
-        Self { engine, live: HashMap::new(), observed: Observed::new(speedup), events: Vec::new() }
+    fn new(engine: Engine, publisher: Option<Publisher>, speedup: f64) -> Self {
+        Self { engine, live: HashMap::new(), observed: Observed::new(speedup), events: Vec::new(), publisher }
     }
 
     fn submit(&mut self, request: Submission, now: f64) -> Result<(), SubmitError> {
-        self.engine.submit(request.id, request.spec, now)?;
+        self.engine.submit_described(request.id, request.spec, request.contents, now)?;
         let Submission { id, choice, adapter, reason, progress, .. } = request;
         self.live.insert(id, Live { choice, adapter, reason, progress, submitted_at: now, last_token_at: now });
         Ok(())
@@ -217,16 +272,52 @@ impl Host {
     }
 
     fn crash(&mut self) {
-        let mut ids: Vec<RequestId> = self.live.keys().copied().collect();
-        ids.sort_unstable();
-        for id in ids {
+        for id in self.ids() {
             self.cancel(id);
         }
         self.engine.clear_cache();
+        if let Some(publisher) = &mut self.publisher {
+            publisher.restart();
+        }
+    }
+
+    fn reset_cache(&mut self, forget: Forget) -> bool {
+        if forget == Forget::Everything {
+            self.engine.reset_tiers();
+        }
+        self.engine.reset_prefix_cache()
+    }
+
+    fn break_events(&mut self, fault: EventsFault) {
+        let Some(publisher) = &mut self.publisher else { return };
+        match fault {
+            EventsFault::Lose(count) => publisher.lose(count),
+            EventsFault::Restart => publisher.restart(),
+        }
+    }
+
+    fn abort_all(&mut self) {
+        for id in self.ids() {
+            if let Some(live) = self.live.get(&id) {
+                live.tell(Progress::Aborted { choice: live.choice });
+            }
+            self.cancel(id);
+        }
+    }
+
+    fn ids(&self) -> Vec<RequestId> {
+        let mut ids: Vec<RequestId> = self.live.keys().copied().collect();
+        ids.sort_unstable();
+        ids
     }
 
     fn pump(&mut self, now: f64) {
         self.engine.advance(now, &mut self.events);
+        if let Some(publisher) = &mut self.publisher {
+            for step in self.engine.take_changes() {
+                publisher.publish(unix_seconds().as_secs_f64(), &step.changes);
+            }
+        }
         for event in self.events.drain(..) {
             match event {
                 EngineEvent::FirstToken { id, at, cached_tokens } => {
@@ -258,6 +349,7 @@ impl Host {
             observed: self.observed.clone(),
             running_adapters: self.adapters(self.engine.running_ids()),
             waiting_adapters: self.adapters(self.engine.waiting_ids()),
+            kv_batches: self.publisher.as_ref().map(Publisher::published),
         }
     }
 

@@ -7,27 +7,36 @@
 mod batch;
 mod chain;
 mod config;
+mod contents;
 mod event;
 mod kv_cache;
+mod ledger;
 mod sequence;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod tiers;
 mod timing;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 pub(crate) use self::chain::scramble;
 pub use self::chain::{BlockHash, ChainBuilder, ChainSeed};
-pub use self::config::{ConfigError, EngineConfig, EventDetail};
+pub use self::config::{CacheRecord, ConfigError, EngineConfig, EventDetail};
+pub use self::contents::{Adapter, BlockContents, Digest, ReportMode};
 pub use self::event::{EngineEvent, Usage};
+pub use self::ledger::{CacheChange, Medium, StepChanges};
 pub use self::sequence::{PromptSpec, RequestId};
 pub use self::snapshot::{AuditError, EngineSnapshot};
+pub use self::tiers::TierEvents;
 pub use self::timing::{StepCost, StepWork};
 
 use self::kv_cache::KvCache;
+use self::ledger::Ledger;
 use self::sequence::{Sequence, SlotId, Slots};
 use self::snapshot::Counters;
+use self::tiers::Tiers;
 
 /// Why an engine refuses a request outright, before queueing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -83,8 +92,10 @@ impl Engine {
     /// When the configuration is out of range.
     pub fn new(config: EngineConfig) -> Result<Self, ConfigError> {
         config.check()?;
+        let tiers = Tiers::new(config.cpu_blocks, config.storage_blocks, config.tier_events);
+        let ledger = (config.record == CacheRecord::On).then(Ledger::default);
         Ok(Self {
-            kv: KvCache::new(config.num_gpu_blocks),
+            kv: KvCache::new(config.num_gpu_blocks, tiers, ledger),
             config,
             slots: Slots::default(),
             by_id: HashMap::new(),
@@ -109,6 +120,21 @@ impl Engine {
     /// # Errors
     /// When the request could never run, or its id is in use. Nothing changes then.
     pub fn submit(&mut self, id: RequestId, spec: PromptSpec, now: f64) -> Result<(), SubmitError> {
+        self.submit_described(id, spec, None, now)
+    }
+
+    /// The same for a request whose blocks are announced: `contents` describes the blocks of `spec`, in the same order. Without
+    /// [`CacheRecord::On`] it is ignored.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`].
+    pub fn submit_described(
+        &mut self,
+        id: RequestId,
+        spec: PromptSpec,
+        contents: Option<Arc<BlockContents>>,
+        now: f64,
+    ) -> Result<(), SubmitError> {
         if spec.prompt_tokens == 0 {
             return Err(SubmitError::EmptyPrompt);
         }
@@ -120,7 +146,9 @@ impl Engine {
         if self.by_id.contains_key(&id) {
             return Err(SubmitError::DuplicateId(id));
         }
-        let slot = self.slots.insert(Sequence::new(id, spec, now, now + self.config.api_delay));
+        let mut sequence = Sequence::new(id, spec, now, now + self.config.api_delay);
+        sequence.contents = contents.filter(|_| self.kv.ledger.is_some());
+        let slot = self.slots.insert(sequence);
         self.by_id.insert(id, slot);
         self.arriving.push_back(slot);
         Ok(())
@@ -182,9 +210,26 @@ impl Engine {
         self.kv.longest_match(blocks).blocks * self.config.block_size
     }
 
-    /// Forgets every idle cached block, as a restart would.
+    /// Forgets every idle cached block and the tiers, as a restart would; what was recorded and not yet taken is lost too.
     pub fn clear_cache(&mut self) {
         self.kv.clear_idle();
+    }
+
+    /// vLLM's `reset_prefix_cache`: refused (false) while a sequence holds blocks. The record gets [`CacheChange::Cleared`],
+    /// which like every change comes out when the next step ends. The tiers keep what they have.
+    pub fn reset_prefix_cache(&mut self) -> bool {
+        self.kv.reset()
+    }
+
+    /// Empties the tiers without a word.
+    pub fn reset_tiers(&mut self) {
+        self.kv.tiers.clear();
+    }
+
+    /// What ended steps changed in the cache since the last call, oldest first; always empty with [`CacheRecord::Off`].
+    #[must_use]
+    pub fn take_changes(&mut self) -> Vec<StepChanges> {
+        self.kv.ledger.as_mut().map(Ledger::take).unwrap_or_default()
     }
 
     /// Ids being computed, in order of admission.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::drive::EventsFault;
 use crate::engine::scramble;
 
 /// A fault as it is written in JSON. Which fields belong to which kind is checked by `TryFrom`.
@@ -33,6 +34,8 @@ enum Kind {
     DieBeforeFirstByte,
     DieMidStream,
     Slow,
+    LoseEvents,
+    RestartEvents,
 }
 
 /// Which requests a fault of answers touches.
@@ -52,6 +55,8 @@ pub(crate) enum Fault {
     Refuse { lasting: Option<Duration>, existing: Existing },
     /// Steps take this many times longer.
     Slow { factor: f64 },
+    /// KV events go wrong.
+    Events(EventsFault),
     /// Requests are answered badly or not at all.
     Answer { damage: Damage, often: Often, lasting: Option<Duration>, scope: Scope },
 }
@@ -110,6 +115,8 @@ impl TryFrom<RawFault> for Fault {
             Kind::Refuse => return Ok(Self::Refuse { lasting, existing: Existing::Drain }),
             Kind::Kill => return Ok(Self::Refuse { lasting, existing: Existing::Cut }),
             Kind::Slow => return slow(raw.factor),
+            Kind::LoseEvents => return Ok(Self::Events(EventsFault::Lose(raw.next.unwrap_or(1)))),
+            Kind::RestartEvents => return Ok(Self::Events(EventsFault::Restart)),
             Kind::Error => Damage::Error { status: raw.status.unwrap_or(500) },
             Kind::Stall => Damage::Stall,
             Kind::DieBeforeFirstByte => Damage::DieBeforeFirstByte,
@@ -135,14 +142,15 @@ impl TryFrom<RawFault> for Fault {
 
 impl RawFault {
     fn check_fields(&self) -> Result<(), FaultError> {
-        let answers = !matches!(self.kind, Kind::Refuse | Kind::Kill | Kind::Slow);
+        let events = matches!(self.kind, Kind::LoseEvents | Kind::RestartEvents);
+        let answers = !events && !matches!(self.kind, Kind::Refuse | Kind::Kill | Kind::Slow);
         let allowed = [
             ("status", self.status.is_some(), self.kind == Kind::Error),
             ("after_chunks", self.after_chunks.is_some(), self.kind == Kind::DieMidStream),
             ("factor", self.factor.is_some(), self.kind == Kind::Slow),
-            ("next", self.next.is_some(), answers),
+            ("next", self.next.is_some(), answers || self.kind == Kind::LoseEvents),
             ("rate", self.rate.is_some(), answers),
-            ("for_ms", self.for_ms.is_some(), self.kind != Kind::Slow),
+            ("for_ms", self.for_ms.is_some(), !events && self.kind != Kind::Slow),
             ("scope", self.scope.is_some(), answers),
         ];
         match allowed.into_iter().find(|&(_, given, fits)| given && !fits) {

@@ -5,16 +5,23 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use vllm_sim::cluster::ClusterConfig;
-use vllm_sim::engine::{EngineConfig, StepCost};
+use vllm_sim::engine::{EngineConfig, StepCost, TierEvents};
+use vllm_sim::kv_events::{HashAlgorithm, HashForm, KvEventsOptions, WireVersion};
+use vllm_sim::language::LanguageConfig;
 
 /// Simulated vLLM engines: continuous batching, chunked prefill, a paged prefix cache with eviction and preemption, behind
 /// vLLM's HTTP API and metrics.
 #[derive(Debug, Parser)]
 #[command(name = "vllm-sim", version, after_help = EXAMPLES)]
 pub(crate) struct Flags {
+    #[command(subcommand)]
+    pub(crate) task: Option<Task>,
     /// How many engines, each on its own port
     #[arg(long, default_value_t = 1, value_name = "N")]
     engines: usize,
+    /// Engines behind each port; the header X-data-parallel-rank picks one, without it they take turns
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    data_parallel_size: usize,
     /// Port of the first engine, the others follow; 0 picks free ones
     #[arg(long, default_value_t = 8000)]
     port: u16,
@@ -50,6 +57,53 @@ pub(crate) struct Flags {
     fault: Vec<(usize, String)>,
     #[command(flatten)]
     engine: EngineFlags,
+    #[command(flatten)]
+    events: EventFlags,
+    #[command(flatten)]
+    language: LanguageFlags,
+}
+
+/// What else the binary does.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Task {
+    /// Write the built-in tokenizer.json and tokenizer_config.json (with the chat template) into a directory, and end
+    WriteTokenizer {
+        /// The directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Text")]
+struct LanguageFlags {
+    /// Jinja chat template [default: built in, see write-tokenizer]
+    #[arg(long, value_name = "FILE")]
+    chat_template: Option<PathBuf>,
+    /// `builtin`, or a tokenizer.json
+    #[arg(long, default_value = "builtin", value_name = "builtin|FILE")]
+    tokenizer: PathBuf,
+    /// Share of generated tokens that text would be cut into differently, 0 to 1
+    #[arg(long, default_value_t = 0.0, value_name = "RATE")]
+    non_canonical: f64,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "KV events")]
+struct EventFlags {
+    /// vLLM's own flag: {"enable_kv_cache_events":true,"endpoint":"tcp://*:5557","replay_endpoint":"tcp://*:5657"}. `*` binds
+    /// --host, a host is dialled; port 0 picks a free one (see GET /kv_event_sources); engine I (and rank R) add to the port
+    #[arg(long, value_name = "JSON", value_parser = events_options)]
+    kv_events_config: Option<KvEventsOptions>,
+    /// The vLLM whose events are imitated: arrays up to 0.23, maps from 0.24, and each version's own fields
+    #[arg(long, default_value_t, value_name = "VERSION")]
+    vllm_version: WireVersion,
+    /// Block hashes as integers (vLLM's default) or whole, as with VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES=0
+    #[arg(long, default_value = "int", value_name = "int|bytes", value_parser = hash_form)]
+    kv_event_hash: HashForm,
+    /// sha256_cbor or xxhash_cbor; vLLM's default sha256 hashes Python pickles and cannot be imitated
+    #[arg(long, default_value = "sha256_cbor", value_name = "NAME", value_parser = hash_algorithm)]
+    prefix_caching_hash_algo: HashAlgorithm,
 }
 
 #[derive(Debug, clap::Args)]
@@ -61,6 +115,21 @@ struct EngineFlags {
     /// Tokens per block
     #[arg(long, default_value_t = 16, value_name = "N")]
     block_size: u32,
+    /// Blocks of host memory that take what the device evicts
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    cpu_blocks: u32,
+    /// Blocks of storage that take what host memory evicts
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    storage_blocks: u32,
+    /// Step time: per token that comes back from host memory, in microseconds
+    #[arg(long, default_value_t = 5.0, value_name = "US")]
+    cpu_load_token_us: f64,
+    /// Step time: per token that comes back from storage, in microseconds
+    #[arg(long, default_value_t = 26.0, value_name = "US")]
+    storage_load_token_us: f64,
+    /// KV events of these tiers carry tokens, as with vLLM's self_describing_kv_events; otherwise the hash alone
+    #[arg(long)]
+    self_describing_kv_events: bool,
     /// Most sequences running at once
     #[arg(long, default_value_t = 1024, value_name = "N")]
     max_num_seqs: u32,
@@ -100,6 +169,12 @@ const EXAMPLES: &str = r#"Examples:
       A hundred engines on free ports; wait for the file, then read the ports from it.
   vllm-sim --api-delay-ms 0 --step-base-ms 0 --prefill-token-us 0 --decode-us 0 --decode-context-ns 0 --prefill-context-ns 0
       No waiting at all: for measuring what stands in front of it.
+  vllm-sim --kv-events-config '{"enable_kv_cache_events":true,"endpoint":"tcp://*:5557","replay_endpoint":"tcp://*:5657"}'
+      KV events as vLLM 0.33 publishes them; subscribe with ZMQ SUB, ask for missed ones with DEALER.
+  vllm-sim --kv-events-config '{"enable_kv_cache_events":true,"endpoint":"tcp://*:0"}' --vllm-version 0.19.1
+      As an older version writes them, on a free port: GET /kv_event_sources names it.
+  vllm-sim write-tokenizer /tmp/sim-model
+      The vocabulary and template in Hugging Face's form, for whoever reads the events.
 
 Faults (POST as JSON to /sim/fault on the engine's port, or to /engines/{i}/fault on the admin port; POST …/reset ends them):
   {"kind":"refuse","for_ms":2000}                  connections refused; existing ones finish and close
@@ -109,11 +184,33 @@ Faults (POST as JSON to /sim/fault on the engine's port, or to /engines/{i}/faul
   {"kind":"die_before_first_byte","next":1}        read the request, close the connection
   {"kind":"die_mid_stream","after_chunks":3}       cut the connection after that many chunks
   {"kind":"slow","factor":2}                       half speed
+  {"kind":"lose_events","next":3}                  KV-event batches numbered, replayable and not sent
+  {"kind":"restart_events"}                        the publisher cuts its subscribers and starts again at 0
 Answer faults take "next" or "rate", "for_ms", and "scope":"all" to hit /health and /metrics too."#;
 
 fn indexed(text: &str) -> Result<(usize, String), String> {
     let (index, rest) = text.split_once('=').ok_or("expected INDEX=…")?;
     Ok((index.parse().map_err(|_| format!("`{index}` is not an engine's index"))?, rest.to_owned()))
+}
+
+fn events_options(text: &str) -> Result<KvEventsOptions, String> {
+    KvEventsOptions::parse(text).map_err(|error| error.to_string())
+}
+
+fn hash_form(text: &str) -> Result<HashForm, String> {
+    match text {
+        "int" => Ok(HashForm::Int),
+        "bytes" => Ok(HashForm::Bytes),
+        _ => Err("must be int or bytes".to_owned()),
+    }
+}
+
+fn hash_algorithm(text: &str) -> Result<HashAlgorithm, String> {
+    let known = [HashAlgorithm::Sha256Cbor, HashAlgorithm::XxhashCbor];
+    known
+        .into_iter()
+        .find(|algorithm| algorithm.name() == text)
+        .ok_or_else(|| "must be sha256_cbor or xxhash_cbor".to_owned())
 }
 
 impl Flags {
@@ -135,6 +232,16 @@ impl Flags {
             max_model_len: self.engine.max_model_len,
             engine: self.engine.into_config(),
             faults,
+            data_parallel: self.data_parallel_size,
+            kv_events: self.events.kv_events_config.unwrap_or_default(),
+            vllm_version: self.events.vllm_version,
+            hash_form: self.events.kv_event_hash,
+            hash_algorithm: self.events.prefix_caching_hash_algo,
+            language: LanguageConfig {
+                chat_template: self.language.chat_template,
+                tokenizer: Some(self.language.tokenizer).filter(|path| path.as_os_str() != "builtin"),
+                non_canonical: self.language.non_canonical,
+            },
         })
     }
 }
@@ -154,6 +261,15 @@ impl EngineFlags {
                 prefill_context: self.prefill_context_ns / 1e9,
                 decode: self.decode_us / 1e6,
                 decode_context: self.decode_context_ns / 1e9,
+                cpu_load_token: self.cpu_load_token_us / 1e6,
+                storage_load_token: self.storage_load_token_us / 1e6,
+            },
+            cpu_blocks: self.cpu_blocks,
+            storage_blocks: self.storage_blocks,
+            tier_events: if self.self_describing_kv_events {
+                TierEvents::SelfDescribing
+            } else {
+                TierEvents::Placeholder
             },
             ..EngineConfig::default()
         }

@@ -2,15 +2,16 @@
 //!
 //! Dropping a [`Call`] withdraws whatever has not finished, so a client that goes away frees its blocks.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::sync::mpsc;
 
 use crate::cluster::EngineState;
 use crate::drive::{Driver, DriverStopped, Progress, Submission};
-use crate::engine::{ChainBuilder, ChainSeed, PromptSpec, RequestId, SubmitError};
+use crate::engine::{Adapter, BlockContents, ChainBuilder, ChainSeed, PromptSpec, ReportMode, RequestId, SubmitError};
+use crate::language::{Answer, Language, Voice};
 use crate::observed::FinishReason;
-use crate::text::Voice;
 
 /// What a dialect wants computed.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +25,11 @@ pub(crate) struct Ask {
     /// Tokens of each answer; None lets the model stop by itself.
     pub(crate) max_tokens: Option<u32>,
     pub(crate) cache_salt: Option<String>,
+    pub(crate) session_id: Option<String>,
+    /// `vllm_xargs.kv_cache_report_mode`.
+    pub(crate) report: ReportMode,
+    /// `X-data-parallel-rank`.
+    pub(crate) rank: Option<usize>,
 }
 
 /// Why a call cannot begin.
@@ -39,9 +45,10 @@ pub(crate) enum CallError {
 }
 
 /// One answer in the making.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Choice {
     pub(crate) voice: Voice,
+    answer: Answer,
     pub(crate) prompt_tokens: u32,
     pub(crate) cached_tokens: u32,
     pub(crate) generated: u32,
@@ -53,6 +60,7 @@ pub(crate) struct Call {
     /// Answers per prompt.
     pub(crate) samples: usize,
     pub(crate) reason: FinishReason,
+    language: Arc<Language>,
     events: mpsc::Receiver<Progress>,
     tickets: Tickets,
 }
@@ -72,26 +80,38 @@ impl Call {
         let room = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(2);
         let room = room.saturating_mul(ask.prompts.len() * samples).clamp(1, 1 << 24);
         let (progress, events) = mpsc::channel(room);
-        let tickets = Tickets { engine: state.index, driver: state.cluster.driver.clone(), open: Vec::new() };
-        let mut call = Self { choices: Vec::new(), samples, reason, events, tickets };
+        let host = state.cluster.host(state.index, ask.rank);
+        let tickets = Tickets { engine: host, driver: state.cluster.driver.clone(), open: Vec::new() };
+        let language = Arc::clone(&state.cluster.language);
+        let mut call = Self { choices: Vec::new(), samples, reason, language, events, tickets };
         for prompt in &ask.prompts {
             let seed = ChainSeed { lora: adapter.as_deref(), cache_salt: ask.cache_salt.as_deref() };
             let mut chain = ChainBuilder::new(state.cluster.block_size, seed);
             chain.push_tokens(prompt);
             for sample in 0..samples {
                 let voice = Voice::of(&chain, state.cluster.seed, u64::try_from(sample).unwrap_or_default());
+                // A request that is too long anyway is not answered to its end.
+                let answer = call.language.say(voice, length.min(state.cluster.max_model_len));
+                let mut whole = chain.clone();
+                whole.push_tokens(&answer.tokens);
                 let request = Submission {
                     id: state.cluster.next_id(),
-                    spec: answered(&chain, voice, length, state.cluster.max_model_len),
+                    spec: PromptSpec {
+                        prompt_tokens: chain.tokens(),
+                        output_tokens: length,
+                        blocks: whole.into_blocks(),
+                    },
+                    contents: contents(state, ask, prompt, &answer.tokens),
                     choice: call.choices.len(),
                     adapter: adapter.clone(),
                     reason,
                     progress: progress.clone(),
                 };
-                call.choices.push(Choice { voice, prompt_tokens: chain.tokens(), cached_tokens: 0, generated: 0 });
+                let prompt_tokens = chain.tokens();
+                call.choices.push(Choice { voice, answer, prompt_tokens, cached_tokens: 0, generated: 0 });
                 // Before the await: a caller that leaves while waiting must withdraw this one too.
                 call.tickets.open.push(Some(request.id));
-                state.cluster.driver.submit(state.index, request).await??;
+                state.cluster.driver.submit(host, request).await??;
             }
         }
         Ok(call)
@@ -112,6 +132,19 @@ impl Call {
             self.book(progress);
         }
         polled
+    }
+
+    /// The newest token's text.
+    pub(crate) fn last_word(&self, choice: &Choice) -> String {
+        let index = usize::try_from(choice.generated.saturating_sub(1)).unwrap_or(usize::MAX);
+        self.language.tokenizer.decode(choice.answer.tokens.get(index..=index).unwrap_or_default())
+    }
+
+    /// An answer's text so far.
+    pub(crate) fn text(&self, choice: &Choice) -> String {
+        let generated = usize::try_from(choice.generated).unwrap_or(usize::MAX);
+        let tokens = &choice.answer.tokens;
+        self.language.tokenizer.decode(tokens.get(..generated.min(tokens.len())).unwrap_or_default())
     }
 
     /// True once every choice has finished.
@@ -136,21 +169,40 @@ impl Call {
                 if let Some(choice) = self.choices.get_mut(choice) {
                     choice.cached_tokens = usage.cached_tokens;
                 }
-                if let Some(ticket) = self.tickets.open.get_mut(choice) {
-                    *ticket = None;
-                }
+                self.close(choice);
             }
+            Progress::Aborted { choice } => {
+                self.reason = FinishReason::Abort;
+                self.close(choice);
+            }
+        }
+    }
+
+    fn close(&mut self, choice: usize) {
+        if let Some(ticket) = self.tickets.open.get_mut(choice) {
+            *ticket = None;
         }
     }
 }
 
-/// The chain of prompt and answer. A request that is too long anyway is not hashed to its end.
-fn answered(prompt: &ChainBuilder, voice: Voice, length: u32, max_model_len: u32) -> PromptSpec {
-    let mut chain = prompt.clone();
-    for index in 0..length.min(max_model_len) {
-        chain.push_token(voice.token(index));
-    }
-    PromptSpec { prompt_tokens: prompt.tokens(), output_tokens: length, blocks: chain.into_blocks() }
+/// What KV events will tell about a request; None when nobody publishes.
+fn contents(state: &EngineState, ask: &Ask, prompt: &[u32], answer: &[u32]) -> Option<Arc<BlockContents>> {
+    let cluster = &state.cluster;
+    let hasher = cluster.hasher.as_ref()?;
+    let mut adapters = cluster.adapters.iter().zip(1_i64..);
+    let adapter = adapters.find(|(name, _)| name.as_ref() == ask.model);
+    let mut contents = BlockContents {
+        block_size: cluster.block_size,
+        tokens: [prompt, answer].concat(),
+        digests: Vec::new(),
+        adapter: adapter.map(|(name, id)| Adapter { id, name: Arc::clone(name) }),
+        cache_salt: ask.cache_salt.as_deref().map(Arc::from),
+        session_id: ask.session_id.as_deref().map(Arc::from),
+        report: ask.report,
+    };
+    let path = contents.adapter.as_ref().map(|adapter| format!("/adapters/{}", adapter.name)).unwrap_or_default();
+    contents.digests = hasher.chain(&contents, &path);
+    Some(Arc::new(contents))
 }
 
 /// Requests of this call that the engine still has, by choice.

@@ -25,6 +25,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(flags: flags::Flags) -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(flags::Task::WriteTokenizer { directory }) = &flags.task {
+        return vllm_sim::language::write_builtin(directory).map_err(Into::into);
+    }
     let (ready_file, admin_ready_file) = (flags.ready_file.clone(), flags.admin_ready_file.clone());
     let cluster = Cluster::start(flags.into_config()?).await?;
     let mut terminate = signal(SignalKind::terminate())?;

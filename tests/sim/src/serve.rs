@@ -60,12 +60,18 @@ pub(crate) async fn keep_door(state: EngineState, listener: TcpListener) {
                 listener = Some(open);
             }
             (Door::Open, None) => listener = reserve(control.address).await.listen(BACKLOG).ok(),
-            (Door::Closed { until, existing }, open) => {
+            (Door::Closed { until, existing, order }, open) => {
                 drop(open);
                 let reserved = reserve(control.address).await;
                 if existing == Existing::Cut {
-                    connections.abort_all();
+                    // First the sockets, then the engine: nobody may hear of its end but by his connection's.
+                    connections.shutdown().await;
+                    for host in state.cluster.hosts(state.index) {
+                        // A stopped driver has lost everything already.
+                        state.cluster.driver.crash(host).ok();
+                    }
                 }
+                control.closed.send_replace(order);
                 tokio::select! {
                     _ = door.changed() => {}
                     () = sleep_until(until) => { control.door.send_replace(Door::Open); }

@@ -1,9 +1,7 @@
-//! The simulator's tokenizer: a token is up to four bytes of UTF-8, its id is those bytes packed big-endian.
+//! A tokenizer without a vocabulary, for a lab that needs tokens and no text: up to four bytes of UTF-8 are a token whose id is those
+//! bytes packed big-endian.
 //!
-//! Cutting restarts at every special marker, so a chat message's tokens depend on that message alone and equal conversations
-//! share blocks. A real vocabulary is smaller than these ids; nothing here fits into 18 bits.
-
-use crate::engine::{ChainBuilder, scramble};
+//! The engines behind HTTP do not use it (see [`crate::language`]), but words of three letters and a space are one token in both.
 
 const TOKEN_BYTES: usize = 4;
 
@@ -65,36 +63,6 @@ pub fn tokenize_chat(turns: &[Turn]) -> Vec<u32> {
     tokens
 }
 
-/// What the simulated model answers to one prompt: endless, a function of seed, prompt, adapter and salt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Voice(u64);
-
-impl Voice {
-    /// The answer to the prompt that `chain` holds; `sample` tells apart several answers to one prompt.
-    #[must_use]
-    pub fn of(chain: &ChainBuilder, seed: u64, sample: u64) -> Self {
-        Self(chain.digest() ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ sample.rotate_left(48))
-    }
-
-    /// The answer's token `index`: three letters and a space, so that sent back it is cut into the same tokens.
-    #[must_use]
-    pub fn word(self, index: u32) -> [u8; TOKEN_BYTES] {
-        let draw = scramble(self.0 ^ scramble(u64::from(index)));
-        let pick = |letters: &'static [u8], shift: u32| {
-            let count = u64::try_from(letters.len()).unwrap_or(1);
-            let index = usize::try_from((draw >> shift) % count).unwrap_or_default();
-            letters.get(index).copied().unwrap_or(b'x')
-        };
-        [pick(b"bdfgklmnprstvz", 0), pick(b"aeiou", 16), pick(b"lmnrst", 32), b' ']
-    }
-
-    /// The id of that token.
-    #[must_use]
-    pub fn token(self, index: u32) -> u32 {
-        u32::from_be_bytes(self.word(index))
-    }
-}
-
 fn next_special(text: &str) -> Option<(usize, &'static str, u32)> {
     let mut from = 0;
     while let Some(found) = text.get(from..).and_then(|rest| rest.find("<|")) {
@@ -121,29 +89,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::engine::ChainSeed;
-
-    fn turn(role: &str, content: &str) -> Turn {
-        Turn { role: role.to_owned(), content: content.to_owned() }
-    }
-
-    #[test]
-    fn an_answer_sent_back_extends_the_token_sequence() {
-        let first = tokenize_chat(&[turn("system", "be kind"), turn("user", "hello there")]);
-        let mut chain = ChainBuilder::new(16, ChainSeed::default());
-        chain.push_tokens(&first);
-        let voice = Voice::of(&chain, 7, 0);
-        let answer: Vec<u32> = (0..20).map(|index| voice.token(index)).collect();
-        let text = detokenize(&answer);
-        let second = tokenize_chat(&[
-            turn("system", "be kind"),
-            turn("user", "hello there"),
-            turn("assistant", &text),
-            turn("user", "more"),
-        ]);
-        let expected: Vec<u32> = first.iter().chain(&answer).copied().collect();
-        assert_eq!(second[..expected.len()], expected[..]);
-    }
 
     #[test]
     fn markers_are_one_token() {

@@ -1,8 +1,8 @@
 use serde_json::json;
 
-use crate::vocabulary::form::{LeadingSpace, Normalizer, Spaces};
 use crate::vocabulary::testing::{byte_level, gemma, hugging_face, llama_2, proven, refused, unigram};
 use crate::vocabulary::{ReadError, Vocabulary};
+use shared::text_form::{LeadingSpace, Normalizer, Spaces};
 
 fn decoded(vocabulary: &Vocabulary, tokens: &[u32]) -> String {
     let mut bytes = Vec::new();

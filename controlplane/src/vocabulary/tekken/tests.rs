@@ -16,7 +16,7 @@ fn ids_are_ranks_behind_the_special_tokens_up_to_the_stated_size() {
     assert_eq!(vocabulary.table().bytes_of(24 + 65), Some(&b"A"[..]));
     assert_eq!(vocabulary.table().bytes_of(3), Some(&b"[INST]"[..]));
     assert_eq!(vocabulary.table().bytes_of(23), Some(&b"<SPECIAL_23>"[..]));
-    assert_eq!(vocabulary.form().bos.as_deref(), Some("<s>"));
+    assert_eq!(vocabulary.form().bos, "<s>");
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn listed_special_tokens_replace_the_early_ones() {
     let vocabulary = read(&json).unwrap();
     assert_eq!(vocabulary.table().bytes_of(0), Some(&b"<a>"[..]));
     assert_eq!(vocabulary.table().bytes_of(1), Some(&b"<SPECIAL_1>"[..]));
-    assert_eq!(vocabulary.form().bos, None);
+    assert_eq!(vocabulary.form().bos, "");
 }
 
 #[test]

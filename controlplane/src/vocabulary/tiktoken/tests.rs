@@ -26,7 +26,7 @@ fn special_tokens_come_from_the_companion() {
         r#"{"added_tokens_decoder": {"262": {"content": "[BOS]"}}, "bos_token": "[BOS]", "add_bos_token": true}"#;
     let vocabulary = read(&tiktoken(), Some(config)).unwrap();
     assert_eq!(vocabulary.table().bytes_of(262), Some(&b"[BOS]"[..]));
-    assert_eq!(vocabulary.form().bos.as_deref(), Some("[BOS]"));
+    assert_eq!(vocabulary.form().bos, "[BOS]");
 }
 
 #[test]

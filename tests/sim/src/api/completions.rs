@@ -1,14 +1,15 @@
 //! `/v1/completions`: a prompt as text, texts, token ids or lists of them. No chat markers, so an answer sent back in a longer
-//! prompt lines up only if the prompt before it was a multiple of four bytes.
+//! prompt lines up only if the text before it ends with a token.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::prompt::{Prompts, StreamOptions, delivery};
-use super::reply::{Reply, json as text, usage};
+use super::prompt::{Prompts, StreamOptions, Xargs, delivery};
+use super::reply::{Reply, Shown, json as text, quoted, usage};
 use super::{Delivery, Parsed};
 use crate::infer::{Ask, Call};
+use crate::language::Language;
 
 /// The dialect's own default.
 const MAX_TOKENS: u32 = 16;
@@ -22,9 +23,10 @@ struct Body {
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     cache_salt: Option<String>,
+    vllm_xargs: Option<Xargs>,
 }
 
-pub(super) fn parse(body: &[u8]) -> Result<Parsed, Failure> {
+pub(super) fn parse(language: &Language, body: &[u8]) -> Result<Parsed, Failure> {
     let body: Body = serde_json::from_slice(body)?;
     let delivery = delivery(body.stream, body.stream_options);
     if delivery == Delivery::Whole && body.stream_options.is_some() {
@@ -32,18 +34,21 @@ pub(super) fn parse(body: &[u8]) -> Result<Parsed, Failure> {
     }
     let ask = Ask {
         model: body.model,
-        prompts: body.prompt.into_tokens(),
+        prompts: body.prompt.into_tokens(language),
         samples: body.n.and_then(|n| usize::try_from(n).ok()).unwrap_or(1),
         max_tokens: Some(body.max_tokens.unwrap_or(MAX_TOKENS)),
         cache_salt: body.cache_salt,
+        report: body.vllm_xargs.unwrap_or_default().report(),
+        ..Ask::default()
     };
-    Ok(Parsed { ask, delivery })
+    Ok(Parsed { ask, delivery, shown: Shown::default() })
 }
 
 /// A token's chunk.
 pub(super) fn delta(reply: &Reply, choice: usize, word: &str, extra: &str) -> String {
+    let word = quoted(word);
     reply.chunk(&format!(
-        r#""choices":[{{"index":{choice},"text":"{word}","logprobs":null,"finish_reason":null,"stop_reason":null}}]{extra}}}"#
+        r#""choices":[{{"index":{choice},"text":{word},"logprobs":null,"finish_reason":null,"stop_reason":null}}]{extra}}}"#
     ))
 }
 
@@ -62,7 +67,7 @@ pub(super) fn whole(reply: &Reply, call: &Call) -> String {
         .enumerate()
         .map(|(index, choice)| {
             json!({
-                "index": index, "text": choice.text(), "logprobs": null,
+                "index": index, "text": call.text(choice), "logprobs": null,
                 "finish_reason": call.reason.name(), "stop_reason": null, "prompt_logprobs": null,
             })
         })

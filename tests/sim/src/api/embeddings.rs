@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::failure::{Failure, engine_dead};
 use super::prompt::Prompts;
-use super::reply::{Reply, usage};
+use super::reply::{Reply, Shown, usage};
 use super::{Dialect, check_length};
 use crate::cluster::EngineState;
 use crate::infer::{Ask, Call, Choice};
@@ -41,10 +41,11 @@ async fn answer(state: &EngineState, body: &[u8]) -> Result<Response, Failure> {
     }
     let ask = Ask {
         model: body.model,
-        prompts: body.input.into_tokens(),
+        prompts: body.input.into_tokens(&state.cluster.language),
         samples: 1,
         max_tokens: Some(0),
         cache_salt: body.cache_salt,
+        ..Ask::default()
     };
     state.cluster.adapter(&ask.model)?;
     check_length(&ask, state.cluster.max_model_len)?;
@@ -53,7 +54,7 @@ async fn answer(state: &EngineState, body: &[u8]) -> Result<Response, Failure> {
     if !call.is_complete() {
         return Ok(engine_dead(Dialect::Completions));
     }
-    let reply = Reply::new(Dialect::Completions, &ask.model, state.cluster.next_id());
+    let reply = Reply::new(Dialect::Completions, &ask.model, state.cluster.next_id(), Shown::default());
     let data: Vec<Value> = call
         .choices
         .iter()
@@ -68,7 +69,9 @@ async fn answer(state: &EngineState, body: &[u8]) -> Result<Response, Failure> {
 }
 
 fn vector(choice: &Choice, dimensions: u32) -> Vec<f64> {
-    let raw: Vec<f64> = (0..dimensions).map(|index| f64::from(choice.voice.token(index) % 2001) - 1000.5).collect();
+    let raw: Vec<f64> = (0..dimensions)
+        .map(|index| u32::try_from(choice.voice.draw(index) % 2001).map_or(0.0, f64::from) - 1000.5)
+        .collect();
     let norm = raw.iter().map(|value| value * value).sum::<f64>().sqrt();
     raw.into_iter().map(|value| value / norm).collect()
 }

@@ -12,6 +12,7 @@ use super::Dialect;
 pub(super) enum Problem {
     BadRequest,
     NotFound,
+    Unavailable,
     Internal,
 }
 
@@ -29,10 +30,16 @@ impl Failure {
         Self { problem: Problem::BadRequest, param: None, message }
     }
 
+    /// A 503.
+    pub(super) fn unavailable(message: String) -> Self {
+        Self { problem: Problem::Unavailable, param: None, message }
+    }
+
     pub(super) fn in_dialect(self, dialect: Dialect) -> Response {
         let (status, openai, anthropic) = match self.problem {
             Problem::BadRequest => (StatusCode::BAD_REQUEST, "BadRequestError", "invalid_request_error"),
             Problem::NotFound => (StatusCode::NOT_FOUND, "NotFoundError", "not_found_error"),
+            Problem::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailableError", "overloaded_error"),
             Problem::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "api_error"),
         };
         let body = match dialect {

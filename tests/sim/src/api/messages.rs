@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use super::Parsed;
 use super::failure::Failure;
-use super::prompt::{Message, delivery, system_turn};
-use super::reply::{Reply, json as text, named_event, usage};
+use super::prompt::{ChatOptions, Message, delivery, read};
+use super::reply::{Reply, Shown, json as text, named_event, usage};
 use crate::infer::{Ask, Call};
+use crate::language::Language;
 use crate::observed::FinishReason;
-use crate::text::{Turn, tokenize_chat};
 
 #[derive(Deserialize)]
 struct Body {
@@ -23,18 +23,18 @@ struct Body {
     cache_salt: Option<String>,
 }
 
-pub(super) fn parse(body: &[u8]) -> Result<Parsed, Failure> {
+pub(super) fn parse(language: &Language, body: &[u8]) -> Result<Parsed, Failure> {
     let body: Body = serde_json::from_slice(body)?;
-    let mut turns: Vec<Turn> = system_turn(&body.system).into_iter().collect();
-    turns.extend(body.messages.into_iter().map(Message::into_turn));
+    let rendered = read(language, &body.system, body.messages, ChatOptions::default())?;
     let ask = Ask {
         model: body.model,
-        prompts: vec![tokenize_chat(&turns)],
+        prompts: vec![rendered.tokens],
         samples: 1,
         max_tokens: Some(body.max_tokens),
         cache_salt: body.cache_salt,
+        ..Ask::default()
     };
-    Ok(Parsed { ask, delivery: delivery(body.stream, None) })
+    Ok(Parsed { ask, delivery: delivery(body.stream, None), shown: Shown::default() })
 }
 
 /// Everything before the first token.
@@ -73,7 +73,7 @@ pub(super) fn ending(call: &Call) -> Vec<String> {
 }
 
 pub(super) fn whole(reply: &Reply, call: &Call) -> String {
-    let content = call.choices.first().map(|choice| choice.text()).unwrap_or_default();
+    let content = call.choices.first().map(|choice| call.text(choice)).unwrap_or_default();
     text(&frame(reply, call, &[json!({"type": "text", "text": content})], Some(stop_reason(call))))
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Dialect;
 use crate::cluster::unix_seconds;
 use crate::engine::RequestId;
-use crate::infer::{Call, Choice};
+use crate::infer::Call;
 
 /// Who answers, and under which id.
 #[derive(Debug)]
@@ -15,8 +15,38 @@ pub(super) struct Reply {
     pub(super) id: String,
     pub(super) created: u64,
     pub(super) model: String,
+    pub(super) shown: Shown,
     /// `{"id":…,"object":…,"created":…,"model":…,`: how every streamed chunk of the OpenAI dialects begins.
     head: String,
+}
+
+/// What the caller wants to see of the prompt (`return_prompt_text`, `return_token_ids`).
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Shown {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) prompt_text: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) prompt_token_ids: Option<Vec<u32>>,
+}
+
+impl Shown {
+    /// As further fields of a chunk, each with a comma before it.
+    pub(super) fn fragment(&self) -> String {
+        let body = json(self);
+        match body.get(1..body.len().saturating_sub(1)).unwrap_or_default() {
+            "" => String::new(),
+            fields => format!(",{fields}"),
+        }
+    }
+
+    /// A whole answer with these fields.
+    pub(super) fn added_to(&self, mut answer: Value) -> String {
+        let shown = serde_json::to_value(self).unwrap_or_default();
+        if let (Some(fields), Value::Object(shown)) = (answer.as_object_mut(), shown) {
+            fields.extend(shown);
+        }
+        json(&answer)
+    }
 }
 
 /// OpenAI's usage object. `cached_tokens` is always there: vLLM with `--enable-prompt-tokens-details`.
@@ -34,7 +64,7 @@ pub(super) struct PromptDetails {
 }
 
 impl Reply {
-    pub(super) fn new(dialect: Dialect, model: &str, id: RequestId) -> Self {
+    pub(super) fn new(dialect: Dialect, model: &str, id: RequestId, shown: Shown) -> Self {
         let (prefix, object) = match dialect {
             Dialect::Chat => ("chatcmpl-", "chat.completion.chunk"),
             Dialect::Completions => ("cmpl-", "text_completion"),
@@ -45,7 +75,7 @@ impl Reply {
         let created = unix_seconds().as_secs();
         let quoted = Value::from(model);
         let head = format!(r#"{{"id":"{id}","object":"{object}","created":{created},"model":{quoted},"#);
-        Self { dialect, id, created, model: model.to_owned(), head }
+        Self { dialect, id, created, model: model.to_owned(), shown, head }
     }
 
     /// A streamed chunk: the head, then `rest`, which closes the object.
@@ -80,15 +110,8 @@ pub(super) fn named_event(name: &str, body: &Value) -> String {
     format!("event: {name}\ndata: {body}\n\n")
 }
 
-impl Choice {
-    /// The newest token's text. Plain ASCII without anything to escape.
-    pub(super) fn last_word(&self) -> String {
-        String::from_utf8_lossy(&self.voice.word(self.generated.saturating_sub(1))).into_owned()
-    }
-
-    /// The text so far.
-    pub(super) fn text(&self) -> String {
-        let bytes: Vec<u8> = (0..self.generated).flat_map(|index| self.voice.word(index)).collect();
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
+/// A JSON string of a text that is nearly always plain.
+pub(super) fn quoted(text: &str) -> String {
+    let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+    if text.bytes().all(plain) { format!("\"{text}\"") } else { json(&text) }
 }

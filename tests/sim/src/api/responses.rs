@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use super::Parsed;
 use super::failure::Failure;
-use super::prompt::{Message, delivery, system_turn};
-use super::reply::{Reply, json as text, named_event, usage};
+use super::prompt::{ChatOptions, Message, delivery, read};
+use super::reply::{Reply, Shown, json as text, named_event, usage};
 use crate::infer::{Ask, Call};
+use crate::language::Language;
 use crate::observed::FinishReason;
-use crate::text::{Turn, tokenize_chat};
 
 #[derive(Deserialize)]
 struct Body {
@@ -30,21 +30,22 @@ enum Input {
     Messages(Vec<Message>),
 }
 
-pub(super) fn parse(body: &[u8]) -> Result<Parsed, Failure> {
+pub(super) fn parse(language: &Language, body: &[u8]) -> Result<Parsed, Failure> {
     let body: Body = serde_json::from_slice(body)?;
-    let mut turns: Vec<Turn> = system_turn(&body.instructions).into_iter().collect();
-    match body.input {
-        Input::Text(content) => turns.push(Turn { role: "user".to_owned(), content }),
-        Input::Messages(messages) => turns.extend(messages.into_iter().map(Message::into_turn)),
-    }
+    let messages = match body.input {
+        Input::Text(content) => vec![Message::new("user", content.into())],
+        Input::Messages(messages) => messages,
+    };
+    let rendered = read(language, &body.instructions, messages, ChatOptions::default())?;
     let ask = Ask {
         model: body.model,
-        prompts: vec![tokenize_chat(&turns)],
+        prompts: vec![rendered.tokens],
         samples: 1,
         max_tokens: body.max_output_tokens,
         cache_salt: body.cache_salt,
+        ..Ask::default()
     };
-    Ok(Parsed { ask, delivery: delivery(body.stream, None) })
+    Ok(Parsed { ask, delivery: delivery(body.stream, None), shown: Shown::default() })
 }
 
 /// Everything before the first token.
@@ -104,7 +105,7 @@ fn frame(reply: &Reply, status: &str, output: &[Value], usage: &Value) -> Value 
 }
 
 fn content_of(call: &Call) -> (String, u32) {
-    call.choices.first().map(|choice| (choice.text(), choice.generated)).unwrap_or_default()
+    call.choices.first().map(|choice| (call.text(choice), choice.generated)).unwrap_or_default()
 }
 
 fn item_id(reply: &Reply) -> String {

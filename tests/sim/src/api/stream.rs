@@ -41,7 +41,7 @@ impl Narration {
                 self.say_word(choice);
             }
             Progress::Token { choice } => self.say_word(choice),
-            Progress::Finished { choice, .. } => {
+            Progress::Finished { choice, .. } | Progress::Aborted { choice } => {
                 let extra = self.extra();
                 match self.reply.dialect {
                     Dialect::Chat => self.say(chat::closing(&self.reply, &self.call, choice, &extra)),
@@ -64,7 +64,7 @@ impl Narration {
 
     fn say_word(&mut self, index: usize) {
         let Some(choice) = self.call.choices.get(index) else { return };
-        let (word, extra) = (choice.last_word(), self.extra());
+        let (word, extra) = (self.call.last_word(choice), self.extra());
         let event = match self.reply.dialect {
             Dialect::Chat => chat::delta(&self.reply, index, &word, &extra),
             Dialect::Completions => completions::delta(&self.reply, index, &word, &extra),

@@ -10,10 +10,9 @@ use serde_json::{Value, json};
 
 use super::Dialect;
 use super::failure::{Failure, engine_dead};
-use super::prompt::Message;
-use crate::cluster::{EngineState, unix_seconds};
-use crate::prometheus::{Adapters, Page, render};
-use crate::text;
+use super::prompt::{ChatOptions, Message, read};
+use crate::cluster::{EngineControl, EngineState, Sleep, unix_seconds};
+use crate::prometheus::{Adapters, Page, Rank, render};
 
 pub(super) async fn models(State(state): State<EngineState>) -> Json<Value> {
     let created = unix_seconds().as_secs();
@@ -37,16 +36,24 @@ pub(super) async fn version() -> Json<Value> {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum TokenizeBody {
-    Chat { messages: Vec<Message> },
-    Text { prompt: String },
+    Chat {
+        messages: Vec<Message>,
+        #[serde(flatten)]
+        options: ChatOptions,
+    },
+    Text {
+        prompt: String,
+    },
 }
 
 pub(super) async fn tokenize(State(state): State<EngineState>, body: Bytes) -> Response {
+    let language = &state.cluster.language;
     let tokens = match serde_json::from_slice(&body) {
-        Ok(TokenizeBody::Text { prompt }) => text::tokenize(&prompt),
-        Ok(TokenizeBody::Chat { messages }) => {
-            text::tokenize_chat(&messages.into_iter().map(Message::into_turn).collect::<Vec<_>>())
-        }
+        Ok(TokenizeBody::Text { prompt }) => language.read_prompt(&prompt),
+        Ok(TokenizeBody::Chat { messages, options }) => match read(language, &Value::Null, messages, options) {
+            Ok(rendered) => rendered.tokens,
+            Err(failure) => return failure.in_dialect(Dialect::Chat),
+        },
         Err(error) => return Failure::from(error).in_dialect(Dialect::Chat),
     };
     Json(json!({
@@ -60,26 +67,36 @@ struct DetokenizeBody {
     tokens: Vec<u32>,
 }
 
-pub(super) async fn detokenize(body: Bytes) -> Response {
+pub(super) async fn detokenize(State(state): State<EngineState>, body: Bytes) -> Response {
     match serde_json::from_slice::<DetokenizeBody>(&body) {
-        Ok(body) => Json(json!({"prompt": text::detokenize(&body.tokens)})).into_response(),
+        Ok(body) => Json(json!({"prompt": state.cluster.language.tokenizer.decode(&body.tokens)})).into_response(),
         Err(error) => Failure::from(error).in_dialect(Dialect::Chat),
     }
 }
 
 pub(super) async fn metrics(State(state): State<EngineState>) -> Response {
-    let Ok(report) = state.cluster.driver.report(state.index).await else { return engine_dead(Dialect::Chat) };
+    let cluster = &state.cluster;
+    let mut reports = Vec::new();
+    for host in cluster.hosts(state.index) {
+        let Ok(report) = cluster.driver.report(host).await else { return engine_dead(Dialect::Chat) };
+        reports.push(report);
+    }
+    let ranks: Vec<Rank<'_>> = reports
+        .iter()
+        .map(|report| Rank {
+            config: &report.config,
+            state: &report.state,
+            observed: &report.observed,
+            adapters: Adapters { running: &report.running_adapters, waiting: &report.waiting_adapters },
+        })
+        .collect();
     let page = Page {
-        model: &state.cluster.model,
-        config: &report.config,
-        state: &report.state,
-        observed: &report.observed,
-        adapters: Adapters {
-            max: state.cluster.adapters.len(),
-            running: &report.running_adapters,
-            waiting: &report.waiting_adapters,
-            stamp: unix_seconds().as_secs_f64(),
-        },
+        model: &cluster.model,
+        ranks: &ranks,
+        sleep: state.control().map_or(Sleep::Awake, EngineControl::sleep),
+        hash_algorithm: cluster.hash_algorithm.name(),
+        most_adapters: cluster.adapters.len(),
+        stamp: unix_seconds().as_secs_f64(),
     };
     match render(&page) {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),

@@ -4,9 +4,12 @@
 //! step that preempts admits nobody. Blocks become visible to others when their computation is scheduled, as in vLLM, so two
 //! newcomers of one step can share.
 
+use super::contents::ReportMode;
 use super::event::EngineEvent;
-use super::kv_cache::PrefixMatch;
+use super::kv_cache::{KvCache, PrefixMatch};
+use super::ledger::Medium;
 use super::sequence::{Phase, Rounding, Sequence, SlotId, blocks_for};
+use super::tiers::TierMatch;
 use super::{Engine, EventDetail, Step, StepWork};
 
 /// Whether running sequences kept their blocks.
@@ -110,7 +113,9 @@ impl Engine {
             }
             self.waiting.pop_front();
             self.running.push(slot);
-            self.place(slot, found, needed, now);
+            let loaded = self.place(slot, found, needed, now);
+            work.cpu_loads += u64::from(loaded.cpu * block_size);
+            work.storage_loads += u64::from(loaded.storage * block_size);
             let sequence = self.slots.get(slot);
             let chunk = (sequence.known() - sequence.computed).min(*budget);
             self.schedule(slot, chunk, work);
@@ -118,23 +123,35 @@ impl Engine {
         }
     }
 
-    /// Gives an admitted sequence its cached and its fresh blocks, the whole prompt at once.
-    fn place(&mut self, slot: SlotId, found: PrefixMatch, fresh: u32, now: f64) {
+    /// Gives an admitted sequence its cached and its fresh blocks, the whole prompt at once, and fills from the tiers what they
+    /// have beyond the device.
+    fn place(&mut self, slot: SlotId, found: PrefixMatch, fresh: u32, now: f64) -> TierMatch {
         let block_size = self.config.block_size;
         let Self { slots, kv, counters, .. } = self;
         let sequence = slots.get_mut(slot);
         let reused = usize::try_from(found.blocks).unwrap_or(usize::MAX);
+        let loaded = kv.tiers.use_prefix(sequence.reusable_blocks(block_size).get(reused..).unwrap_or_default());
         sequence.blocks.extend(sequence.spec.blocks.iter().take(reused).filter_map(|&identity| kv.hold(identity)));
         sequence.blocks.extend((0..fresh).filter_map(|_| kv.take()));
+        let present = found.blocks + loaded.blocks();
         sequence.sealed = reused;
-        sequence.computed = found.blocks * block_size;
+        if let (Some(ledger), Some(contents)) = (&mut kv.ledger, &sequence.contents)
+            && contents.report == ReportMode::Full
+        {
+            ledger.store(contents, 0, reused, Medium::Gpu);
+        }
+        seal_up_to(kv, sequence, usize::try_from(present).unwrap_or(usize::MAX));
+        sequence.computed = present * block_size;
         if !sequence.admitted {
             sequence.admitted = true;
             sequence.usage.scheduled_at = now;
             sequence.usage.cached_tokens = sequence.computed;
             counters.prefix_queries += u64::from(sequence.spec.prompt_tokens);
-            counters.prefix_hits += u64::from(sequence.computed);
+            counters.prefix_hits += u64::from(found.blocks * block_size);
+            counters.external_queries += u64::from(sequence.spec.prompt_tokens - found.blocks * block_size);
+            counters.external_hits += u64::from(loaded.blocks() * block_size);
         }
+        loaded
     }
 
     fn schedule(&mut self, slot: SlotId, chunk: u32, work: &mut StepWork) {
@@ -149,20 +166,15 @@ impl Engine {
             }
             Phase::Decode => work.add_decode(sequence.computed + chunk),
         }
-        let full = blocks_for(sequence.computed + chunk, block_size, Rounding::Down);
-        while sequence.sealed < full {
-            if let (Some(&block), Some(&identity)) =
-                (sequence.blocks.get(sequence.sealed), sequence.spec.blocks.get(sequence.sealed))
-            {
-                kv.seal(block, identity);
-            }
-            sequence.sealed += 1;
-        }
+        seal_up_to(kv, sequence, blocks_for(sequence.computed + chunk, block_size, Rounding::Down));
     }
 
     /// Books the step that ends at `now`: computed tokens, new tokens, finished sequences.
     pub(super) fn finish_step(&mut self, now: f64, events: &mut Vec<EngineEvent>) {
         self.step = None;
+        if let Some(ledger) = &mut self.kv.ledger {
+            ledger.finish_step(now);
+        }
         let mut finished = 0_usize;
         for &slot in &self.running {
             let sequence = self.slots.get_mut(slot);
@@ -208,6 +220,21 @@ impl Engine {
             self.counters.finished += 1;
         }
         self.openings += 1;
+    }
+}
+
+/// Publishes a sequence's blocks before `full` that are not yet; those without identity stay private.
+fn seal_up_to(kv: &mut KvCache, sequence: &mut Sequence, full: usize) {
+    let first = sequence.sealed;
+    let end = full.min(sequence.spec.blocks.len()).min(sequence.blocks.len());
+    for index in first..end {
+        if let (Some(&block), Some(&identity)) = (sequence.blocks.get(index), sequence.spec.blocks.get(index)) {
+            kv.seal(block, identity, (sequence.contents.as_ref(), index));
+        }
+    }
+    sequence.sealed = full.max(first);
+    if let (Some(ledger), Some(contents)) = (&mut kv.ledger, &sequence.contents) {
+        ledger.store(contents, first, end, Medium::Gpu);
     }
 }
 

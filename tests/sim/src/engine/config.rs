@@ -1,5 +1,6 @@
 //! What an engine can be told: capacity, limits and speed. `speed` divides the step time only, never the API delay.
 
+use super::tiers::TierEvents;
 use super::timing::StepCost;
 
 /// How much an engine reports. Decoding one token per event is what HTTP streaming needs and a lab does not.
@@ -10,6 +11,16 @@ pub enum EventDetail {
     Milestones,
     /// Every token too.
     EveryToken,
+}
+
+/// Whether the engine keeps a record of cache changes; see `Engine::take_changes`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CacheRecord {
+    /// Nobody listens: no record, no cost.
+    #[default]
+    Off,
+    /// Every change of a block with known contents.
+    On,
 }
 
 /// An engine's parameters. The defaults are Qwen3-32B on two H100 (tensor parallel), fitted to llm-d's published ladder.
@@ -31,6 +42,14 @@ pub struct EngineConfig {
     pub cost: StepCost,
     /// Which events come out.
     pub detail: EventDetail,
+    /// Whether cache changes are recorded.
+    pub record: CacheRecord,
+    /// Blocks of host memory that take what the device evicts; 0 for none.
+    pub cpu_blocks: u32,
+    /// Blocks of storage that take what host memory (or the device, without host memory) evicts; 0 for none.
+    pub storage_blocks: u32,
+    /// What the tiers announce.
+    pub tier_events: TierEvents,
 }
 
 impl Default for EngineConfig {
@@ -44,6 +63,10 @@ impl Default for EngineConfig {
             api_delay: 0.020,
             cost: StepCost::default(),
             detail: EventDetail::default(),
+            record: CacheRecord::default(),
+            cpu_blocks: 0,
+            storage_blocks: 0,
+            tier_events: TierEvents::default(),
         }
     }
 }
@@ -97,6 +120,8 @@ impl EngineConfig {
             ("cost.prefill_context", self.cost.prefill_context),
             ("cost.decode", self.cost.decode),
             ("cost.decode_context", self.cost.decode_context),
+            ("cost.cpu_load_token", self.cost.cpu_load_token),
+            ("cost.storage_load_token", self.cost.storage_load_token),
         ] {
             if !(got.is_finite() && got >= 0.0) {
                 return Err(ConfigError::Negative { name, got });

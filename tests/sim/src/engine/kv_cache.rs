@@ -1,15 +1,20 @@
 //! Paged KV memory with prefix caching: every block is held (by one or more sequences), idle (cached, evictable) or blank.
 //!
 //! Idle blocks form one list in order of release. A sequence releases its blocks last one first, so the tail of a prefix is
-//! evicted before its head and what stays cached is always a usable prefix.
+//! evicted before its head and what stays cached is always a usable prefix. Equal contents computed twice lie in two blocks
+//! (twins), as in vLLM: the first is the one that hits, and each is announced and removed for itself.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
 use super::chain::BlockHash;
+use super::contents::BlockContents;
+use super::ledger::{CacheChange, Ledger, Medium, Origin};
+use super::tiers::Tiers;
 
 /// Index of a block of this cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct BlockId(u32);
 
 const NONE: u32 = u32::MAX;
@@ -20,6 +25,15 @@ struct Block {
     holders: u32,
     older: u32,
     newer: u32,
+    /// The next block of the same content.
+    twin: u32,
+}
+
+/// Whether other blocks of the same content remain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Copies {
+    Left,
+    Gone,
 }
 
 /// What the cache holds of a prefix.
@@ -40,11 +54,14 @@ pub(super) struct KvCache {
     newest: u32,
     idle: u32,
     pub(super) evictions: u64,
+    pub(super) tiers: Tiers,
+    /// None when nobody listens.
+    pub(super) ledger: Option<Ledger>,
 }
 
 impl KvCache {
-    pub(super) fn new(capacity: u32) -> Self {
-        let blank_block = Block { identity: None, holders: 0, older: NONE, newer: NONE };
+    pub(super) fn new(capacity: u32, tiers: Tiers, ledger: Option<Ledger>) -> Self {
+        let blank_block = Block { identity: None, holders: 0, older: NONE, newer: NONE, twin: NONE };
         Self {
             blocks: (0..capacity).map(|_| blank_block.clone()).collect(),
             blank: (0..capacity).rev().map(BlockId).collect(),
@@ -53,6 +70,8 @@ impl KvCache {
             newest: NONE,
             idle: 0,
             evictions: 0,
+            tiers,
+            ledger,
         }
     }
 
@@ -104,11 +123,55 @@ impl KvCache {
         Some(id)
     }
 
-    /// Publishes a held block's content. A second block of the same content stays private and is blank once released.
-    pub(super) fn seal(&mut self, id: BlockId, identity: BlockHash) {
-        if self.block(id).identity.is_none() && !self.by_identity.contains_key(&identity) {
-            self.by_identity.insert(identity, id);
-            self.block_mut(id).identity = Some(identity);
+    /// Publishes a held block's content: block `index` of `contents`, if anybody described it.
+    pub(super) fn seal(
+        &mut self,
+        id: BlockId,
+        identity: BlockHash,
+        (contents, index): (Option<&Arc<BlockContents>>, usize),
+    ) {
+        if self.block(id).identity.is_some() {
+            return;
+        }
+        self.block_mut(id).identity = Some(identity);
+        match self.by_identity.get(&identity) {
+            Some(&first) => self.append_twin(first, id),
+            None => drop(self.by_identity.insert(identity, id)),
+        }
+        if let (Some(ledger), Some(contents)) = (&mut self.ledger, contents) {
+            ledger.seal(id, contents, index);
+        }
+    }
+
+    fn append_twin(&mut self, first: BlockId, id: BlockId) {
+        let mut last = first;
+        while self.block(last).twin != NONE {
+            last = BlockId(self.block(last).twin);
+        }
+        self.block_mut(last).twin = id.0;
+    }
+
+    /// Takes a block out of its row of twins; says whether it was the only copy.
+    fn drop_copy(&mut self, id: BlockId, identity: BlockHash) -> Copies {
+        let next = std::mem::replace(&mut self.block_mut(id).twin, NONE);
+        let Some(&first) = self.by_identity.get(&identity) else { return Copies::Gone };
+        if first != id {
+            let mut before = first;
+            while self.block(before).twin != id.0 {
+                before = BlockId(self.block(before).twin);
+            }
+            self.block_mut(before).twin = next;
+            return Copies::Left;
+        }
+        match next {
+            NONE => {
+                self.by_identity.remove(&identity);
+                Copies::Gone
+            }
+            next => {
+                self.by_identity.insert(identity, BlockId(next));
+                Copies::Left
+            }
         }
     }
 
@@ -125,24 +188,55 @@ impl KvCache {
         }
     }
 
-    /// Makes every idle block blank.
+    /// Makes every idle block blank without a word, as a crash does.
     pub(super) fn clear_idle(&mut self) {
-        while let Some(id) = self.evict_oldest() {
+        while let Some((id, _, _)) = self.pop_oldest() {
             self.blank.push(id);
+        }
+        self.tiers.clear();
+        if let Some(ledger) = &mut self.ledger {
+            ledger.restart();
         }
     }
 
+    /// Makes every block blank and announces that as one change; refused while a block is held. The tiers keep what they have.
+    pub(super) fn reset(&mut self) -> bool {
+        if self.available() < self.capacity() {
+            return false;
+        }
+        while let Some((id, _, _)) = self.pop_oldest() {
+            self.blank.push(id);
+        }
+        if let Some(ledger) = &mut self.ledger {
+            ledger.clear();
+        }
+        true
+    }
+
+    /// Frees the longest idle block for another use: its content moves to the tiers and is announced as removed.
     fn evict_oldest(&mut self) -> Option<BlockId> {
+        let (id, identity, copies) = self.pop_oldest()?;
+        let origin = self.ledger.as_mut().and_then(|ledger| ledger.forget(id));
+        let digest = origin.as_ref().and_then(Origin::digest);
+        if let (Some(identity), Copies::Gone) = (identity, copies) {
+            self.tiers.offload(identity, origin, self.ledger.as_mut());
+        }
+        if let (Some(ledger), Some(digest)) = (&mut self.ledger, digest) {
+            ledger.push(CacheChange::Removed { digest, medium: Medium::Gpu });
+        }
+        Some(id)
+    }
+
+    fn pop_oldest(&mut self) -> Option<(BlockId, Option<BlockHash>, Copies)> {
         if self.oldest == NONE {
             return None;
         }
         let id = BlockId(self.oldest);
         self.unlink(id);
-        if let Some(identity) = self.block_mut(id).identity.take() {
-            self.by_identity.remove(&identity);
-        }
+        let identity = self.block_mut(id).identity.take();
+        let copies = identity.map_or(Copies::Gone, |identity| self.drop_copy(id, identity));
         self.evictions += 1;
-        Some(id)
+        Some((id, identity, copies))
     }
 
     fn link_newest(&mut self, id: BlockId) {
@@ -186,7 +280,7 @@ impl KvCache {
         length
     }
 
-    /// Blocks with a published identity.
+    /// Different published contents.
     pub(super) fn cached(&self) -> u32 {
         u32::try_from(self.by_identity.len()).unwrap_or(u32::MAX)
     }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::chain::{BlockHash, ChainBuilder};
+use super::contents::BlockContents;
 use super::event::Usage;
 use super::kv_cache::BlockId;
 
@@ -45,6 +46,8 @@ pub(super) enum Phase {
 pub(super) struct Sequence {
     pub(super) id: RequestId,
     pub(super) spec: PromptSpec,
+    /// What events tell about its blocks.
+    pub(super) contents: Option<Arc<BlockContents>>,
     pub(super) phase: Phase,
     /// Tokens whose KV is in `blocks`.
     pub(super) computed: u32,
@@ -66,6 +69,7 @@ impl Sequence {
         Self {
             id,
             spec,
+            contents: None,
             phase: Phase::Prefill,
             computed: 0,
             scheduled: 0,

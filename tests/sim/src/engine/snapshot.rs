@@ -10,6 +10,8 @@ use super::sequence::{Rounding, blocks_for};
 pub(super) struct Counters {
     pub(super) prefix_queries: u64,
     pub(super) prefix_hits: u64,
+    pub(super) external_queries: u64,
+    pub(super) external_hits: u64,
     pub(super) preemptions: u64,
     pub(super) prompt_tokens: u64,
     pub(super) cached_prompt_tokens: u64,
@@ -44,8 +46,16 @@ pub struct EngineSnapshot {
     pub evictions: u64,
     /// Prompt tokens looked up.
     pub prefix_queries: u64,
-    /// Prompt tokens found.
+    /// Prompt tokens found on the device.
     pub prefix_hits: u64,
+    /// Prompt tokens looked up in the tiers: those not found on the device.
+    pub external_queries: u64,
+    /// Prompt tokens found in the tiers.
+    pub external_hits: u64,
+    /// Blocks in host memory.
+    pub blocks_cpu: u32,
+    /// Blocks in storage.
+    pub blocks_storage: u32,
     /// Sequences thrown out for lack of blocks.
     pub preemptions: u64,
     /// Prompt tokens of requests that got their first token (or finished without output).
@@ -134,6 +144,10 @@ impl Engine {
             evictions: self.kv.evictions,
             prefix_queries: counters.prefix_queries,
             prefix_hits: counters.prefix_hits,
+            external_queries: counters.external_queries,
+            external_hits: counters.external_hits,
+            blocks_cpu: count(self.kv.tiers.kept().0),
+            blocks_storage: count(self.kv.tiers.kept().1),
             preemptions: counters.preemptions,
             prompt_tokens: counters.prompt_tokens,
             cached_prompt_tokens: counters.cached_prompt_tokens,

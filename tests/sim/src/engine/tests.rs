@@ -1,5 +1,7 @@
 //! The engine against its formula, its conservation laws and vLLM's caching rules.
 
+mod events;
+
 use std::sync::Arc;
 
 use proptest::prelude::*;

@@ -5,7 +5,8 @@
 
 /// Coefficients of the step time. Defaults: 32.8e9 weights over 2 x 3.35 TB/s at 75 % (`base`), llm-d's measured prefill rate of
 /// 15,928 token/s (`prefill_token`), 2.1 MFLOP per token and context token at 50 % of 2 x 990 TFLOPS (`prefill_context`), 256 KiB
-/// of KV per token over 6.7 TB/s (`decode_context`); `decode` is assumed.
+/// of KV per token over 6.7 TB/s (`decode_context`); `decode` is assumed. Loads: 256 KiB per token over 2 x 25 GB/s of PCIe in use
+/// (`cpu_load_token`) and over 10 GB/s of NVMe (`storage_load_token`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepCost {
     /// Seconds per step.
@@ -18,11 +19,23 @@ pub struct StepCost {
     pub decode: f64,
     /// Seconds per token of a decoding sequence's context.
     pub decode_context: f64,
+    /// Seconds per token whose KV comes from host memory.
+    pub cpu_load_token: f64,
+    /// Seconds per token whose KV comes from storage.
+    pub storage_load_token: f64,
 }
 
 impl Default for StepCost {
     fn default() -> Self {
-        Self { base: 13e-3, prefill_token: 57e-6, prefill_context: 2e-9, decode: 20e-6, decode_context: 40e-9 }
+        Self {
+            base: 13e-3,
+            prefill_token: 57e-6,
+            prefill_context: 2e-9,
+            decode: 20e-6,
+            decode_context: 40e-9,
+            cpu_load_token: 5e-6,
+            storage_load_token: 26e-6,
+        }
     }
 }
 
@@ -37,6 +50,10 @@ pub struct StepWork {
     pub decodes: u64,
     /// Sum of the tokens those attend to, the new one included.
     pub decode_context: u64,
+    /// Tokens whose KV comes from host memory.
+    pub cpu_loads: u64,
+    /// Tokens whose KV comes from storage.
+    pub storage_loads: u64,
 }
 
 impl StepWork {
@@ -69,5 +86,7 @@ impl StepCost {
             + self.prefill_context * (work.doubled_prefill_context as f64 * 0.5)
             + self.decode * work.decodes as f64
             + self.decode_context * work.decode_context as f64
+            + self.cpu_load_token * work.cpu_loads as f64
+            + self.storage_load_token * work.storage_loads as f64
     }
 }

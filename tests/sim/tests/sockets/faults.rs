@@ -73,6 +73,40 @@ async fn a_killed_engine_loses_connections_requests_and_cache() {
     rig.ask("/v1/chat/completions", &chat("x", 1)).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_is_done_when_it_returns_and_no_caller_hears_of_it_by_http() {
+    for round in 0..8 {
+        let rig = rig_with(|config| config.speedup = 1.0).await;
+        let calls: Vec<_> = (0..20)
+            .map(|n| {
+                let body = if n % 2 == 0 { chat("x", 50_000) } else { streamed("x", 50_000) };
+                tokio::spawn(rig.client.post(rig.url(0, "/v1/chat/completions")).json(&body).send())
+            })
+            .collect();
+        rig.until(0, |state| state["running"] == 20).await;
+        rig.fault(0, &json!({"kind": "kill"})).await;
+        assert!(!connects(&rig, 0).await, "the listener is closed by now");
+        for call in calls {
+            match call.await.unwrap() {
+                // A stream had its headers already; its body must break.
+                Ok(response) if response.status() == 200 => assert!(response.text().await.is_err(), "round {round}"),
+                Ok(response) => panic!("round {round}: answered {}", response.status()),
+                Err(error) => assert!(!error.is_timeout(), "{error:?}"),
+            }
+        }
+        assert_eq!(rig.state(0).await["in_flight"], 0);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_in_force_when_it_returns() {
+    for _ in 0..20 {
+        let rig = rig_with(instant_engine).await;
+        rig.fault(0, &json!({"kind": "refuse"})).await;
+        assert!(!connects(&rig, 0).await);
+    }
+}
+
 #[tokio::test]
 async fn killing_cuts_a_stalled_request_off() {
     let rig = rig_with(instant_engine).await;
@@ -118,7 +152,7 @@ async fn a_stalling_engine_accepts_and_never_answers() {
 async fn dying_before_the_first_byte_closes_without_a_response() {
     let rig = rig_with(instant_engine).await;
     rig.fault(0, &json!({"kind": "die_before_first_byte", "next": 1})).await;
-    let body = json!({"model": "sim-model", "prompt": "p".repeat(100_000)});
+    let body = json!({"model": "sim-model", "prompt": "p".repeat(60_000)});
     let died = rig.client.post(rig.url(0, "/v1/completions")).json(&body).send().await;
     let error = died.unwrap_err();
     assert!(error.is_request() && !error.is_timeout() && !error.is_connect(), "{error:?}");

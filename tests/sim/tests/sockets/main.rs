@@ -9,6 +9,9 @@
 
 mod binary;
 mod dialects;
+mod events;
 mod faults;
+mod language;
 mod metrics;
 mod rig;
+mod zmtp;

@@ -19,7 +19,7 @@ async fn the_page_counts_what_happened() {
         ("vllm:num_requests_waiting", 0.0),
         ("vllm:kv_cache_usage_perc", 0.0),
         ("vllm:prefix_cache_queries_total", 2.0 * prompt),
-        ("vllm:prefix_cache_hits_total", 256.0),
+        ("vllm:prefix_cache_hits_total", 336.0),
         ("vllm:prompt_tokens_total", 2.0 * prompt),
         ("vllm:generation_tokens_total", 10.0),
         ("vllm:num_preemptions_total", 0.0),

@@ -1,0 +1,134 @@
+//! Loads what exact residency needs of a model: its tokenizer, proven by its self-test, and its chat template.
+
+use std::path::Path;
+
+use shared::template::ChatTemplate;
+use shared::text_form::{LeadingSpace, Normalizer, Spaces, TextForm};
+use shared::wire::{Normalization, Rendering, Spaces as WireSpaces};
+
+use super::ExactModel;
+use crate::config::{Exact, ModelFiles};
+use crate::vocabulary::fetch::{Hub, Source, model_files};
+use crate::vocabulary::model_files::{DEFAULT_TEMPLATE, ModelFiles as Found, RankHints};
+use crate::vocabulary::{Seam, self_test};
+
+/// What a gateway can take in one piece.
+const LONGEST_TEMPLATE: usize = 60 << 10;
+
+/// Model types whose prompts vLLM renders with code of its own, whatever template their files bring.
+const OWN_RENDERERS: [&str; 8] =
+    ["gpt_oss", "deepseek_v32", "deepseek_v4", "deepseek_v41", "kimi_k3", "cohere", "inkling", "mistral-common"];
+
+/// Loads the model that requests call `name`.
+///
+/// # Errors
+/// Why its residency cannot be exact, for people.
+pub(super) async fn load(exact: &Exact, name: &str) -> Result<ExactModel, String> {
+    let found = model_files(&source(exact), RankHints::default()).await.map_err(|error| error.to_string())?;
+    let template = template(exact, &found).await?;
+    if let Some(family) = own_renderer(exact, name).await
+        && exact.chat_template.is_none()
+    {
+        return Err(format!("vLLM renders prompts of {family} models itself, not with their chat template"));
+    }
+    let bos_and_eos = [("bos_token", &found.config.bos_token), ("eos_token", &found.config.eos_token)];
+    let special_tokens = bos_and_eos.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text.clone()?)));
+    let rendering = Rendering {
+        model: name.to_owned(),
+        template,
+        special_tokens: special_tokens.collect(),
+        default_kwargs: exact.chat_template_kwargs.clone(),
+        frontend: exact.frontend.into(),
+        ..Rendering::default()
+    };
+    let work = move || prove(&found, rendering);
+    // Parsing a tokenizer takes seconds, and a fault in it must not take the control plane down.
+    tokio::task::spawn_blocking(work).await.map_err(|error| format!("the tokenizer cannot be read: {error}"))?
+}
+
+/// Where it comes from, for people.
+pub(super) fn origin(exact: &Exact) -> String {
+    match source(exact) {
+        Source::Path(path) => path.display().to_string(),
+        Source::Hub(hub) => format!("{}/{} ({})", hub.endpoint, hub.model, hub.revision),
+    }
+}
+
+fn source(exact: &Exact) -> Source {
+    match &exact.files {
+        ModelFiles::Folder(path) => Source::Path(path.clone()),
+        ModelFiles::Hub { endpoint, model, revision } => {
+            let hub = Hub::from_environment(model, |name| std::env::var(name).ok());
+            let endpoint = endpoint.clone().unwrap_or_else(|| hub.endpoint.clone());
+            Source::Hub(Hub { endpoint, revision: revision.clone(), ..hub })
+        }
+    }
+}
+
+async fn template(exact: &Exact, found: &Found) -> Result<String, String> {
+    let text = match &exact.chat_template {
+        Some(path) => tokio::fs::read_to_string(path).await.map_err(|error| format!("{}: {error}", path.display()))?,
+        None if found.templates.iter().any(|template| template.name != DEFAULT_TEMPLATE) => {
+            let names: Vec<&str> = found.templates.iter().map(|template| template.name.as_str()).collect();
+            return Err(format!(
+                "the model has several chat templates ({}): name one in chatTemplate",
+                names.join(", ")
+            ));
+        }
+        None => found.template(DEFAULT_TEMPLATE).unwrap_or_default().to_owned(),
+    };
+    if text.len() > LONGEST_TEMPLATE {
+        return Err(format!("the chat template has {} bytes; gateways take {LONGEST_TEMPLATE}", text.len()));
+    }
+    Ok(text)
+}
+
+/// The family of the model when vLLM renders its prompts with code of its own.
+async fn own_renderer(exact: &Exact, name: &str) -> Option<String> {
+    let told = match &exact.files {
+        ModelFiles::Folder(path) => model_type(path).await,
+        ModelFiles::Hub { model, .. } => Some(model.clone()),
+    };
+    let plain = |text: &str| text.to_ascii_lowercase().replace(['-', '.', ' '], "_");
+    let names = [told.as_deref().map(plain), Some(plain(name))];
+    let known = |name: &String| OWN_RENDERERS.iter().find(|family| name.contains(**family)).map(|f| (*f).to_owned());
+    names.iter().flatten().find_map(known)
+}
+
+async fn model_type(folder: &Path) -> Option<String> {
+    let text = tokio::fs::read(folder.join("config.json")).await.ok()?;
+    let config: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    config.get("model_type")?.as_str().map(str::to_owned)
+}
+
+/// Reads, tests, compiles.
+fn prove(found: &Found, rendering: Rendering) -> Result<ExactModel, String> {
+    let vocabulary = found.vocabulary().map_err(|error| error.to_string())?;
+    let encoder = found.encoder(&vocabulary).map_err(|error| error.to_string())?;
+    self_test::run(&vocabulary, &encoder).map_err(|refusal| format!("the tokenizer's self-test failed: {refusal}"))?;
+    if vocabulary.root() == Seam::Edge {
+        return Err("the tokenizer adds spaces before text, which is not followed yet".to_owned());
+    }
+    let form = vocabulary.form();
+    let rendering = with_form(rendering, form);
+    if !rendering.template.is_empty() {
+        let checked = shared::table::codec::rendering(rendering.clone()).map_err(|error| error.to_string())?;
+        ChatTemplate::of(&checked.1).map_err(|error| format!("the chat template: {error}"))?;
+    }
+    Ok(ExactModel { name: rendering.model.clone(), rendering, tokens: vocabulary.table().clone() })
+}
+
+fn with_form(rendering: Rendering, form: &TextForm) -> Rendering {
+    let normalization = match form.normalizer {
+        Normalizer::None => Normalization::None,
+        Normalizer::Nfc => Normalization::Nfc,
+        Normalizer::Nfkc => Normalization::Nfkc,
+    };
+    let spaces = match form.spaces {
+        Spaces::Plain => WireSpaces::Plain,
+        Spaces::SentencePiece(LeadingSpace::Absent) => WireSpaces::Absent,
+        Spaces::SentencePiece(LeadingSpace::First) => WireSpaces::First,
+        Spaces::SentencePiece(LeadingSpace::EveryStretch) => WireSpaces::EveryStretch,
+    };
+    Rendering { normalization: normalization.into(), spaces: spaces.into(), bos: form.bos.clone(), ..rendering }
+}
