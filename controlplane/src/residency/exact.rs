@@ -233,6 +233,8 @@ fn ticks(now: Timestamp) -> u16 {
 }
 
 #[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
 mod oracle_tests;
 #[cfg(test)]
 #[expect(clippy::cast_possible_truncation, reason = "small numbers")]

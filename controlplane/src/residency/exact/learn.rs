@@ -4,12 +4,11 @@
 
 use shared::identity::Slot;
 use shared::prefix::ChainRoot;
-use xxhash_rust::xxh64::xxh64;
 
 use super::block::{Block, Naming, Text};
 use super::chunks::ends;
 use super::rolling::Chain;
-use super::sets::WordMap;
+use super::sets::{WordMap, fold};
 use super::verdict::{BlockId, Continuation};
 use super::{ExactResidency, Holder, tier};
 use crate::events::event::{BlockHash, BlockStored, ExtraKey, Medium};
@@ -129,9 +128,17 @@ impl ExactResidency {
             && !self.agrees(block, cursor, told)
         {
             let parent = cursor.parent.and_then(|parent| self.blocks.get(parent)).map(Block::block_hash);
-            cursor.naming = self.disown(cursor.slot, block);
+            cursor.naming = self.part_from_others(cursor.slot, block);
             cursor.parent = parent.and_then(|name| self.find_or_add(cursor.naming, name));
-            found = None;
+            found = self.blocks.find(cursor.naming, name);
+            if let Some(block) = found
+                && !self.agrees(block, cursor, told)
+            {
+                self.rename(block);
+                // The parent may have been there for that block only.
+                cursor.parent = parent.and_then(|name| self.find_or_add(cursor.naming, name));
+                found = None;
+            }
         }
         let block = match found {
             Some(block) => block,
@@ -339,14 +346,16 @@ fn continues_text(event: &BlockStored, extra: &[ExtraKey], first: bool) -> bool 
     extra.iter().all(|key| matches!(key, ExtraKey::Text(_))) && texts(event, extra).count() <= known_texts
 }
 
+/// Two lanes, so that the multiplications of one do not wait for the other's.
 fn check(tokens: &[u32]) -> u32 {
-    let mut words = [0u8; 256];
-    let mut hash = 0;
-    for part in tokens.chunks(64) {
-        for (place, token) in words.as_chunks_mut::<4>().0.iter_mut().zip(part) {
-            *place = token.to_le_bytes();
-        }
-        hash = xxh64(words.get(..part.len() * 4).unwrap_or_default(), hash);
+    let (mut even, mut odd) = (1u64, 2u64);
+    let (fours, rest) = tokens.as_chunks::<4>();
+    for &[a, b, c, d] in fours {
+        even = fold(even ^ (u64::from(a) << 32 | u64::from(b)));
+        odd = fold(odd ^ (u64::from(c) << 32 | u64::from(d)));
     }
-    u32::try_from(hash >> 32).unwrap_or(0)
+    for &token in rest {
+        even = fold(even ^ u64::from(token));
+    }
+    u32::try_from(fold(even ^ odd.rotate_left(32)) >> 32).unwrap_or(0)
 }

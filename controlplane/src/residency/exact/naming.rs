@@ -14,25 +14,24 @@ use super::{ExactResidency, Holder};
 use crate::residency::slab::NONE;
 
 impl ExactResidency {
-    /// The engine at `slot` gives the name of `number` to another block. If others hold it, the engine leaves their
-    /// naming; then the name is free. Returns the engine's naming.
-    pub(super) fn disown(&mut self, slot: Slot, number: u32) -> Naming {
-        let Some(block) = self.blocks.get(number) else { return self.engines.naming(slot) };
-        let name = block.block_hash();
-        let others = self.sets.holders(block.held).iter().any(|holder| holder.slot_index() != slot.index());
-        let mut naming = self.engines.naming(slot);
-        let mut renamed = Some(number);
-        if others && naming == Naming::SHARED {
-            naming = self.secede(slot);
-            renamed = self.blocks.find(naming, name);
-        }
-        if let Some(number) = renamed {
-            self.counters.renamed += 1;
-            self.drop_held(number);
-            self.blocks.forget_name(number);
-            self.forget_unused(number);
-        }
-        naming
+    /// The engine at `slot` gives the name of `number` to another block: if others hold that, it leaves their naming.
+    /// Returns the engine's naming.
+    pub(super) fn part_from_others(&mut self, slot: Slot, number: u32) -> Naming {
+        let naming = self.engines.naming(slot);
+        let Some(block) = self.blocks.get(number) else { return naming };
+        let holders = self.sets.holders(block.held);
+        let others = holders.iter().any(|holder| holder.slot_index() != slot.index());
+        // Nobody has it, but somebody has what comes after it.
+        let needed = holders.is_empty() && block.child != NONE;
+        if (others || needed) && naming == Naming::SHARED { self.secede(slot) } else { naming }
+    }
+
+    /// The name of `number` is free for another block.
+    pub(super) fn rename(&mut self, number: u32) {
+        self.counters.renamed += 1;
+        self.drop_held(number);
+        self.blocks.forget_name(number);
+        self.forget_unused(number);
     }
 
     /// Nobody holds the block any more. Returns how many did; the caller lets go of it.
