@@ -1,11 +1,14 @@
 //! Carrying effects out, in order. In hold mode the choice is a request header; in state mode it leaves as filter state,
 //! which a header mutation behind the filter turns into that header.
 
+use core::ops::Range;
+
+use shared::api::{ErrorReply, NoKeyThere, overwrite_keys};
 use shared::headers::DESTINATION;
 use shared::lifecycle::Effect;
 
 use crate::config::Mode;
-use crate::host::{self, HostError, Level};
+use crate::host::{self, Buffer, HostError, Level};
 use crate::pairs;
 
 /// Read behind the filter as `%FILTER_STATE(wasm.kvasir.endpoint:PLAIN)%`.
@@ -34,21 +37,53 @@ pub(crate) fn carry_out(effects: Vec<Effect>, mode: Mode) -> Outcome {
                 outcome = Outcome::Held;
                 Ok(())
             }
+            Effect::OverwriteKeys { keys, otherwise } => {
+                if let Err(error) = overwrite_body(&keys) {
+                    host::log(Level::Error, &format!("kvasir: a forbidden key stays in a body: {error}"));
+                    log_failure(answer(&otherwise));
+                    return Outcome::Answered;
+                }
+                Ok(())
+            }
             Effect::Steer { destination, pool } => steer(&destination, pool.as_deref(), mode),
             Effect::Reply(reply) => {
                 outcome = Outcome::Answered;
-                let headers: Vec<(&[u8], &[u8])> =
-                    reply.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
-                host::reply(reply.status, &pairs::serialize(&headers), &reply.body)
+                answer(&reply)
             }
             Effect::AddResponseHeader(name, value) => host::add_response_header(&name, value.as_bytes()),
             Effect::Count(_) => Ok(()),
         };
-        if let Err(error) = done {
-            host::log(Level::Error, &format!("kvasir: an effect failed: {error}"));
-        }
+        log_failure(done);
     }
     outcome
+}
+
+fn log_failure(done: Result<(), HostError>) {
+    if let Err(error) = done {
+        host::log(Level::Error, &format!("kvasir: an effect failed: {error}"));
+    }
+}
+
+fn answer(reply: &ErrorReply) -> Result<(), HostError> {
+    let headers: Vec<(&[u8], &[u8])> =
+        reply.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+    host::reply(reply.status, &pairs::serialize(&headers), &reply.body)
+}
+
+/// Why a body keeps its keys.
+#[derive(Debug, thiserror::Error)]
+enum NotOverwritten {
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error(transparent)]
+    Body(#[from] NoKeyThere),
+}
+
+/// Envoy replaces a body as a whole or not at all. It still holds all of it: the request waits for this callback.
+fn overwrite_body(keys: &[Range<u64>]) -> Result<(), NotOverwritten> {
+    let mut body = host::buffer(Buffer::RequestBody, 0, usize::MAX)?;
+    overwrite_keys(&mut body, keys)?;
+    Ok(host::replace_buffer(Buffer::RequestBody, &body)?)
 }
 
 fn steer(destination: &str, pool: Option<&str>, mode: Mode) -> Result<(), HostError> {

@@ -9,7 +9,7 @@ mod json;
 pub mod reject;
 pub mod response;
 
-pub use body::{BodyScanner, CanonicalText, PromptView, RequestView, TokenIds};
+pub use body::{BodyScanner, CanonicalText, NoKeyThere, PromptView, RequestView, TokenIds, overwrite_keys};
 pub use body_error::{BodyError, Problem, Syntax, ValueKind};
 pub use reject::{ErrorReply, NoEndpointReason, Reject, reply};
 pub use response::{ResponseProgress, ResponseScanner, Usage};

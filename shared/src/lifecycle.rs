@@ -12,6 +12,8 @@ mod response;
 
 pub use preview::{Preview, preview};
 
+use std::ops::Range;
+
 use crate::api::{ApiKind, BodyScanner, Dialect, ErrorReply, ResponseScanner};
 use crate::brain::{Brain, Routed};
 use crate::clock::Timestamp;
@@ -63,6 +65,14 @@ pub enum Effect {
     RemoveHeader(&'static str),
     /// Keep the request until its body is complete.
     Hold,
+    /// Take keys out of the body that no engine may see ([`crate::api::overwrite_keys`]); its length stays. A request
+    /// that keeps them must not go on: when it cannot be done, answer, and leave the effects behind this one.
+    OverwriteKeys {
+        /// Offsets in the body of what is between their quotes.
+        keys: Vec<Range<u64>>,
+        /// The answer when it cannot be done.
+        otherwise: ErrorReply,
+    },
     /// Send the request to `destination` (`ip:port[,ip:port...]`) of `pool`, and let it go on.
     Steer {
         /// Best first.

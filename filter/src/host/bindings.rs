@@ -14,6 +14,7 @@ unsafe extern "C" {
     fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
     fn proxy_get_buffer_bytes(buffer: u32, start: usize, max: usize, data: *mut *mut u8, size: *mut usize) -> u32;
+    fn proxy_set_buffer_bytes(buffer: u32, start: usize, size: usize, data: *const u8, data_size: usize) -> u32;
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_get_header_map_value(
         map: u32,
@@ -95,6 +96,13 @@ pub(crate) fn set_tick_period(milliseconds: u32) -> Result<(), HostError> {
 pub(crate) fn buffer(buffer: Buffer, start: usize, max: usize) -> Result<Vec<u8>, HostError> {
     // SAFETY: `fetch` passes two valid places to write to.
     fetch(|data, size| unsafe { proxy_get_buffer_bytes(buffer as u32, start, max, data, size) })
+}
+
+/// Puts `bytes` in the place of all that the buffer holds. `content-length` is the caller's business.
+pub(crate) fn replace_buffer(buffer: Buffer, bytes: &[u8]) -> Result<(), HostError> {
+    // Envoy: from 0, and at least as much as there is, or BadArgument.
+    // SAFETY: pointer and length of a live slice.
+    check(unsafe { proxy_set_buffer_bytes(buffer as u32, 0, usize::MAX, bytes.as_ptr(), bytes.len()) })
 }
 
 /// The serialized request headers (`crate::pairs`).

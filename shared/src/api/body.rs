@@ -6,6 +6,7 @@
 mod canonical;
 mod draft;
 mod extract;
+mod forbidden;
 mod member;
 mod opaque;
 mod settings;
@@ -13,6 +14,9 @@ mod settings;
 mod tests;
 
 pub use canonical::{CanonicalText, TokenIds};
+pub use forbidden::{NoKeyThere, overwrite_keys};
+
+use std::ops::Range;
 
 use crate::api::json::{Failure, Tokenizer};
 use crate::api::{ApiKind, BodyError, Problem};
@@ -34,6 +38,8 @@ pub struct RequestView<'a> {
     pub cache_salt: Option<&'a str>,
     /// What the engine will read.
     pub prompt: PromptView<'a>,
+    /// Where the body has a key that no engine may see: offsets of what is between its quotes, for [`overwrite_keys`].
+    pub forbidden_keys: &'a [Range<u64>],
 }
 
 /// The prompt in a form that can be hashed.
@@ -81,7 +87,7 @@ impl BodyScanner {
         self.tokenizer.finish(&mut self.extractor).map_err(syntax_error)?;
         self.extractor.judge()?;
         self.extractor.assemble();
-        let Extractor { arena, settings, pieces, prompts, shape, .. } = &self.extractor;
+        let Extractor { arena, settings, pieces, prompts, shape, forbidden, .. } = &self.extractor;
         let prompt = match shape {
             PromptShape::TokenIds | PromptShape::Batches => {
                 let ids = prompts.first().map_or(&[][..], |span| span.of(arena));
@@ -96,6 +102,7 @@ impl BodyScanner {
             max_output_tokens: settings.max_completion_tokens.or(settings.max_tokens),
             cache_salt: settings.cache_salt(),
             prompt,
+            forbidden_keys: forbidden.ranges(),
         })
     }
 }

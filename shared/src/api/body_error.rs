@@ -37,6 +37,11 @@ pub enum Problem {
         /// What the API takes, ready for a sentence.
         expected: &'static str,
     },
+    /// A member that stands there again and again.
+    Repeated {
+        /// How often it may.
+        most: usize,
+    },
 }
 
 /// How a document broke the JSON grammar (RFC 8259, with the nesting limit of `serde_json`).
@@ -138,6 +143,7 @@ impl fmt::Display for BodyError {
                 write!(f, "{place} must be {expected}, got {}, at byte {offset}", found.phrase())
             }
             Problem::OutOfRange { expected } => write!(f, "{place} must be {expected}, at byte {offset}"),
+            Problem::Repeated { most } => write!(f, "{place} stands there more than {most} times, at byte {offset}"),
         }
     }
 }

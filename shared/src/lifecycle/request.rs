@@ -1,9 +1,11 @@
 //! From headers and body to a steered request: strip what may not pass, read what routing needs, choose.
 
+use std::ops::Range;
+
 use xxhash_rust::xxh64::xxh64;
 
 use super::{Ask, Effect, Event, Lifecycle, Phase, Plan, Reading, Sent, Step};
-use crate::api::{ApiKind, BodyScanner, Dialect, NoEndpointReason, PromptView, Reject, RequestView};
+use crate::api::{ApiKind, BodyScanner, Dialect, NoEndpointReason, PromptView, Reject, RequestView, reply};
 use crate::brain::{Brain, Prompt};
 use crate::clock::Timestamp;
 use crate::headers;
@@ -146,6 +148,7 @@ pub(super) struct Wanted {
     chain: Chain,
     /// `None`: the body is not read, the response not watched.
     watch: Option<Watch>,
+    forbidden_keys: Vec<Range<u64>>,
 }
 
 struct Watch {
@@ -180,7 +183,7 @@ pub(super) fn unread(plan: &Plan, brain: &Brain) -> Result<Wanted, Reject> {
     let name = name.or_else(|| brain.table().pools.keys().next().cloned());
     let pool = name.ok_or(Reject::NoEndpoint { reason: NoEndpointReason::EmptyPool })?;
     let chain = Chain { tokens: Some(0), ..Chain::default() };
-    Ok(Wanted { pool, model: None, chain, watch: None })
+    Ok(Wanted { pool, model: None, chain, watch: None, forbidden_keys: Vec::new() })
 }
 
 pub(super) fn wanted(
@@ -208,7 +211,8 @@ pub(super) fn wanted(
         None => learned_chain(root, pool, view),
     };
     let watch = Watch { whole_body: !view.stream, output: view.max_output_tokens, kind: body.kind };
-    Ok(Wanted { pool: name, model, chain, watch: Some(watch) })
+    let forbidden_keys = view.forbidden_keys.to_vec();
+    Ok(Wanted { pool: name, model, chain, watch: Some(watch), forbidden_keys })
 }
 
 fn chunk_bytes(pool: &Pool) -> usize {
@@ -250,7 +254,7 @@ fn send(ask: &Ask, wanted: Result<Wanted, Reject>, step: &mut Step<'_>) -> Phase
         Some(Err(none)) => return step.reply(ask.dialect, &refusal(&none)),
         Some(Ok(routed)) => routed,
     };
-    let Wanted { pool: name, chain: Chain { bytes, tokens, source, .. }, watch, .. } = wanted;
+    let Wanted { pool: name, chain: Chain { bytes, tokens, source, .. }, watch, forbidden_keys: keys, .. } = wanted;
     let table = step.brain.table();
     let pool = table.pools.get(&name);
     let explanation = pool.filter(|pool| ask.explain && pool.settings.explain).and_then(|pool| {
@@ -260,6 +264,10 @@ fn send(ask: &Ask, wanted: Result<Wanted, Reject>, step: &mut Step<'_>) -> Phase
     });
     let endpoint = routed.destination.split(',').next().unwrap_or_default().to_owned();
     step.effects.push(Effect::Count(Event::Routed { pool: name.clone(), endpoint }));
+    if !keys.is_empty() {
+        let otherwise = reply(ask.dialect, &Reject::BodyNotOverwritten);
+        step.effects.push(Effect::OverwriteKeys { keys, otherwise });
+    }
     let told = step.plan.pool.is_none().then(|| name.clone());
     step.effects.push(Effect::Steer { destination: routed.destination.clone(), pool: told });
     let prompt_bytes = if tokens.is_some() { 0 } else { bytes };

@@ -129,6 +129,37 @@ fn refusals_come_in_the_callers_dialect() {
 }
 
 #[test]
+fn a_key_that_no_engine_may_see_is_overwritten_before_the_request_is_steered() {
+    let completions = "/v1/completions";
+    for (path, prompt) in
+        [(CHAT, r#""messages":[]"#), (completions, r#""prompt":"x""#), (completions, r#""prompt":[1]"#)]
+    {
+        let body = |arguments: &str| format!(r#"{{"model":"m",{prompt},"vllm_xargs":{arguments}}}"#);
+        let armed = body(r#"{"kv_cache_report_mode":"full"}"#);
+        let driven = post(&mut two_pods(), path, &[], armed.as_bytes(), at(0));
+        let of = |wanted: fn(&Effect) -> bool| driven.effects.iter().position(wanted).unwrap();
+        let (overwrite, steer) =
+            (of(|it| matches!(it, Effect::OverwriteKeys { .. })), of(|it| matches!(it, Effect::Steer { .. })));
+        assert!(overwrite < steer, "{:?}", driven.effects);
+        let Effect::OverwriteKeys { keys, otherwise } = &driven.effects[overwrite] else { unreachable!() };
+        let mut bytes = armed.clone().into_bytes();
+        crate::api::overwrite_keys(&mut bytes, keys).unwrap();
+        assert_eq!(String::from_utf8(bytes).unwrap(), body(r#"{"xxxxxxxxxxxxxxxxxxxx":"full"}"#));
+        assert_eq!(otherwise.status, 500);
+        let harmless = post(&mut two_pods(), path, &[], body("{}").as_bytes(), at(0));
+        assert!(!harmless.effects.iter().any(|it| matches!(it, Effect::OverwriteKeys { .. })));
+    }
+}
+
+#[test]
+fn a_refused_body_is_left_as_it_is() {
+    let body = r#"{"model":"other","messages":[],"vllm_xargs":{"kv_cache_report_mode":"full"}}"#;
+    let driven = post(&mut two_pods(), CHAT, &[], body.as_bytes(), at(0));
+    assert_eq!(driven.reply().0, 404);
+    assert!(!driven.effects.iter().any(|it| matches!(it, Effect::OverwriteKeys { .. })));
+}
+
+#[test]
 fn a_request_without_a_body_to_read_goes_to_the_idlest_pod() {
     let mut brain = two_pods();
     let busy = post(&mut brain, CHAT, &[], chat_body("m", "x").as_bytes(), at(0));

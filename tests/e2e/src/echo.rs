@@ -1,5 +1,5 @@
-//! An endpoint that answers every request with the head that reached it and its body's length: what engines get to see.
-//! It lives as long as the runtime of the test that made it.
+//! An endpoint that answers every request with the head and the body that reached it: what engines get to see. It lives
+//! as long as the runtime of the test that made it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -34,18 +34,17 @@ async fn serve(mut stream: TcpStream) -> io::Result<()> {
         }
         let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
         let headers = headers(&mut read).await?;
-        let length = match headers.get("content-length") {
-            Some(length) => {
-                let length = length.parse().map_err(io::Error::other)?;
-                tokio::io::copy(&mut (&mut read).take(length), &mut tokio::io::sink()).await?
-            }
-            None if headers.contains_key("transfer-encoding") => chunked(&mut read).await?,
-            None => 0,
-        };
+        let mut received = Vec::new();
+        if let Some(length) = headers.get("content-length") {
+            let length = length.parse().map_err(io::Error::other)?;
+            (&mut read).take(length).read_to_end(&mut received).await?;
+        } else if headers.contains_key("transfer-encoding") {
+            chunked(&mut read, &mut received).await?;
+        }
         let body = match path.as_str() {
             "/metrics" => String::new(),
             "/v1/models" => json!({"object": "list", "data": [{"id": "sim-model"}]}).to_string(),
-            _ => json!({"path": path, "headers": headers, "bodyBytes": length}).to_string(),
+            _ => json!({"path": path, "headers": headers, "body": String::from_utf8_lossy(&received)}).to_string(),
         };
         let head =
             format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
@@ -67,17 +66,16 @@ async fn headers(read: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> io::Resul
     }
 }
 
-async fn chunked(read: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> io::Result<u64> {
-    let mut total = 0;
+async fn chunked(read: &mut (impl tokio::io::AsyncBufRead + Unpin), body: &mut Vec<u8>) -> io::Result<()> {
     loop {
         let mut size = String::new();
         read.read_line(&mut size).await?;
         let size = u64::from_str_radix(size.trim_end(), 16).map_err(io::Error::other)?;
-        total += tokio::io::copy(&mut (&mut *read).take(size), &mut tokio::io::sink()).await?;
+        (&mut *read).take(size).read_to_end(body).await?;
         let mut end = String::new();
         read.read_line(&mut end).await?;
         if size == 0 {
-            return Ok(total);
+            return Ok(());
         }
     }
 }

@@ -81,7 +81,11 @@ impl Gateway {
                 Some(Steering::To(destination.split(',').map(str::to_owned).collect()))
             }
             Effect::Reply(reply) => Some(Steering::Answered { status: reply.status }),
-            Effect::RemoveHeader(_) | Effect::Hold | Effect::AddResponseHeader(..) | Effect::Count(_) => None,
+            Effect::RemoveHeader(_)
+            | Effect::Hold
+            | Effect::OverwriteKeys { .. }
+            | Effect::AddResponseHeader(..)
+            | Effect::Count(_) => None,
         });
         self.requests.insert(id, lifecycle);
         steering

@@ -8,6 +8,7 @@ mod complete;
 
 use super::canonical::{Span, push_span};
 use super::draft::{Field, MessageDraft, PartDraft};
+use super::forbidden::ForbiddenKeys;
 use super::member::{HEADS, Head, Member, MessageMember, PartMember};
 use super::opaque::{Mode, Opaque};
 use super::settings::Settings;
@@ -22,6 +23,7 @@ const KEPT_BYTES: usize = 4 << 20;
 enum Frame {
     Body,
     StreamOptions,
+    EngineArguments,
     Messages,
     Message,
     Content,
@@ -86,6 +88,8 @@ pub(super) struct Extractor {
     /// All text that is kept, in the order of the body.
     pub(super) arena: Vec<u8>,
     key: Vec<u8>,
+    /// Offset of the key's opening quote.
+    key_at: u64,
     frames: Vec<Frame>,
     leaf: Leaf,
     leaf_at: u64,
@@ -116,6 +120,7 @@ pub(super) struct Extractor {
     present: Vec<Member>,
     errors: Vec<(Member, BodyError)>,
     root_error: Option<BodyError>,
+    pub(super) forbidden: ForbiddenKeys,
     /// The canonical text, once complete.
     pub(super) pieces: Vec<Span>,
 }
@@ -126,6 +131,7 @@ impl Extractor {
             kind,
             arena: Vec::new(),
             key: Vec::new(),
+            key_at: 0,
             frames: Vec::new(),
             leaf: Leaf::Key,
             leaf_at: 0,
@@ -155,6 +161,7 @@ impl Extractor {
             present: Vec::new(),
             errors: Vec::new(),
             root_error: None,
+            forbidden: ForbiddenKeys::default(),
             pieces: Vec::new(),
         }
     }
@@ -177,6 +184,7 @@ impl Extractor {
         self.present.clear();
         self.errors.clear();
         self.root_error = None;
+        self.forbidden.restart();
     }
 
     /// Where the value at hand stands, for example `messages[3].content[0].text`.
@@ -187,6 +195,8 @@ impl Extractor {
             match frame {
                 Frame::Body => place.push_str(self.member.name(self.kind)),
                 Frame::StreamOptions => place.push_str(".include_usage"),
+                // Nothing in there is looked at, so nothing is wrong.
+                Frame::EngineArguments => {}
                 Frame::Messages => place.push_str(&format!("[{}]", last(self.counts.messages))),
                 Frame::Message => place.push_str(match self.message_member {
                     MessageMember::Role => ".role",
@@ -228,10 +238,12 @@ impl Extractor {
         Span { start: self.leaf_start, end: self.arena.len() }
     }
 
-    fn key_end(&mut self) {
+    /// `at`: offset of the closing quote.
+    fn key_end(&mut self, at: u64) {
         match self.frames.last() {
             Some(Frame::Body) => self.member = Member::of(self.kind, &self.key),
             Some(Frame::StreamOptions) => self.wants_usage = self.key == b"include_usage",
+            Some(Frame::EngineArguments) => self.forbidden.see(&self.key, self.key_at, at),
             Some(Frame::Message) => self.message_member = MessageMember::of(self.kind, &self.key),
             Some(Frame::Part) => self.part_member = PartMember::of(&self.key),
             Some(Frame::Messages | Frame::Content | Frame::Prompt | Frame::Batch) | None => {}
@@ -276,7 +288,8 @@ impl Extractor {
 
     /// The most specific complaint: the first in the body, then what is missing from it.
     pub(super) fn judge(&mut self) -> Result<(), BodyError> {
-        let wrong = self.errors.drain(..).map(|(_, error)| error).chain(self.root_error.take());
+        let wrong =
+            self.errors.drain(..).map(|(_, error)| error).chain(self.root_error.take()).chain(self.forbidden.error());
         if let Some(error) = wrong.min_by_key(|error| error.offset) {
             return Err(error);
         }
@@ -320,9 +333,10 @@ impl Sink for Extractor {
         match token {
             Token::KeyStart => {
                 self.key.clear();
+                self.key_at = at;
                 self.leaf = Leaf::Key;
             }
-            Token::KeyEnd => self.key_end(),
+            Token::KeyEnd => self.key_end(at),
             Token::StringEnd | Token::NumberEnd => self.leaf_end(),
             Token::ObjectEnd | Token::ArrayEnd => self.close(),
             Token::ObjectStart => self.start(ValueKind::Object, token, at),

@@ -8,6 +8,8 @@ pub(super) enum Member {
     Model,
     Stream,
     StreamOptions,
+    /// vLLM's extra arguments: none of them matters, one is forbidden.
+    EngineArguments,
     MaxTokens,
     /// Wins over `MaxTokens`.
     MaxCompletionTokens,
@@ -68,6 +70,7 @@ impl Member {
             (b"model", _) => Self::Model,
             (b"stream", _) => Self::Stream,
             (b"cache_salt", _) => Self::CacheSalt,
+            (b"vllm_xargs", _) => Self::EngineArguments,
             (b"stream_options", ApiKind::ChatCompletions | ApiKind::Completions | ApiKind::Responses) => {
                 Self::StreamOptions
             }
@@ -107,7 +110,7 @@ impl Member {
             (Self::Prompt, ApiKind::Completions) => "prompt",
             (Self::Prompt | Self::Input, _) => "input",
             // Never wrong, so never named.
-            (Self::Head(_) | Self::PromptEmbeds | Self::Ignored, _) => "",
+            (Self::Head(_) | Self::PromptEmbeds | Self::EngineArguments | Self::Ignored, _) => "",
         }
     }
 

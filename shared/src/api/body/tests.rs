@@ -1,6 +1,8 @@
-//! The scanner against serde_json (`agreement`), against its own laws (`laws`), and its words (`sentences`).
+//! The scanner against serde_json (`agreement`), against its own laws (`laws`), its words (`sentences`), and
+//! the key that no engine may see (`forbidden`).
 
 mod agreement;
+mod forbidden;
 mod laws;
 mod sentences;
 

@@ -67,7 +67,7 @@ impl Tokenizer {
             let Some((&stop, tail)) = stopped.split_first() else { return Ok(stopped) };
             match stop {
                 b'"' => {
-                    self.end_text(sink);
+                    self.end_text(self.offset + ahead as u64, sink);
                     return Ok(tail);
                 }
                 b'\\' => {
@@ -89,10 +89,11 @@ impl Tokenizer {
         }
     }
 
-    fn end_text<S: Sink>(&mut self, sink: &mut S) {
+    /// `at`: offset of the closing quote.
+    fn end_text<S: Sink>(&mut self, at: u64, sink: &mut S) {
         let (token, state) =
             if self.in_key { (Token::KeyEnd, State::Colon) } else { (Token::StringEnd, State::AfterValue) };
-        sink.token(token, self.offset);
+        sink.token(token, at);
         self.state = state;
     }
 

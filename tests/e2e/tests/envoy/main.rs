@@ -35,6 +35,7 @@ mod bookings;
 mod control_plane;
 mod fake_control_plane;
 mod fallback;
+mod forbidden_keys;
 mod gateways;
 mod misconfigured;
 mod placement;

@@ -23,6 +23,7 @@ impl Extractor {
             None => self.begin_body(found, at),
             Some(Frame::Body) => self.begin_member(found, token, at),
             Some(Frame::StreamOptions) => self.begin_stream_option(found, token, at),
+            Some(Frame::EngineArguments) => SKIP,
             Some(Frame::Messages) => self.begin_message(found, at),
             Some(Frame::Message) => self.begin_message_member(found, at),
             Some(Frame::Content) => self.begin_part(found, at),
@@ -94,6 +95,8 @@ impl Extractor {
             Member::Model => self.begin_model(found, at),
             Member::Stream => self.begin_stream(found, token, at),
             Member::StreamOptions => self.begin_stream_options(found, at),
+            Member::EngineArguments if found == ValueKind::Object => self.enter(Frame::EngineArguments),
+            Member::EngineArguments => SKIP,
             Member::MaxTokens => {
                 self.settings.max_tokens = None;
                 self.begin_limit(Leaf::MaxTokens, found, at)

@@ -61,7 +61,8 @@ impl Extractor {
                     self.prompts.push(Span { start: self.prompt_start, end: self.arena.len() });
                 }
             }
-            Some(Frame::Body | Frame::StreamOptions | Frame::Messages | Frame::Batch) | None => {}
+            Some(Frame::Body | Frame::StreamOptions | Frame::EngineArguments | Frame::Messages | Frame::Batch)
+            | None => {}
         }
     }
 

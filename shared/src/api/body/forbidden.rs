@@ -1,0 +1,76 @@
+//! The one key that clients may not send to an engine, and how it is taken out of a body without moving a byte.
+//!
+//! `vllm_xargs.kv_cache_report_mode` makes vLLM announce blocks that it holds already, and its events do not tell such an
+//! announcement from a new block: whoever counts blocks is off for good. vLLM ignores arguments that it does not know, so
+//! a meaningless name of the same length is enough, and `content-length` stays right.
+
+use std::ops::Range;
+
+use crate::api::{BodyError, Problem};
+
+const KEY: &[u8] = b"kv_cache_report_mode";
+
+/// For the sentence when there are too many.
+const PATH: &str = "vllm_xargs.kv_cache_report_mode";
+
+/// One is what a client means; a few more are a client's mistake, and any number is an attack on whoever carries the list.
+const MOST: usize = 8;
+
+const FILLER: u8 = b'x';
+
+/// A range that is not the inside of a quoted key of this body.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no key at bytes {} to {} of the body", .0.start, .0.end)]
+pub struct NoKeyThere(pub Range<u64>);
+
+/// Writes a meaningless name over each of `keys`, as [`RequestView::forbidden_keys`](super::RequestView) names them.
+///
+/// # Errors
+/// This is not the body that they were found in. It may be changed in part.
+pub fn overwrite_keys(body: &mut [u8], keys: &[Range<u64>]) -> Result<(), NoKeyThere> {
+    keys.iter().try_for_each(|key| overwrite(body, key).ok_or_else(|| NoKeyThere(key.clone())))
+}
+
+fn overwrite(body: &mut [u8], key: &Range<u64>) -> Option<()> {
+    let (start, end) = (usize::try_from(key.start).ok()?, usize::try_from(key.end).ok()?);
+    let quoted = body.get_mut(start.checked_sub(1)?..end.checked_add(1)?)?;
+    let [b'"', inside @ .., b'"'] = quoted else { return None };
+    inside.fill(FILLER);
+    Some(())
+}
+
+/// Where the body at hand has the key.
+#[derive(Debug, Default)]
+pub(super) struct ForbiddenKeys {
+    found: Vec<Range<u64>>,
+    /// Offset of the first that is one too many.
+    beyond: Option<u64>,
+}
+
+impl ForbiddenKeys {
+    pub(super) fn restart(&mut self) {
+        self.found.clear();
+        self.beyond = None;
+    }
+
+    /// A key directly inside `vllm_xargs`, with the offsets of its two quotes.
+    pub(super) fn see(&mut self, key: &[u8], opening: u64, closing: u64) {
+        if key != KEY {
+            return;
+        }
+        if self.found.len() < MOST {
+            self.found.push(opening + 1..closing);
+        } else {
+            self.beyond.get_or_insert(opening);
+        }
+    }
+
+    pub(super) fn error(&self) -> Option<BodyError> {
+        let problem = Problem::Repeated { most: MOST };
+        self.beyond.map(|offset| BodyError { offset, path: PATH.to_owned(), problem })
+    }
+
+    pub(super) fn ranges(&self) -> &[Range<u64>] {
+        &self.found
+    }
+}
