@@ -17,6 +17,8 @@ use crate::wait::{SOON, eventually};
 
 const CONFIG: &str = "kvasir.yaml";
 const ENDPOINTS: &str = "endpoints.json";
+/// Folder of the simulator's tokenizer.
+const TOKENIZER: &str = "tokenizer";
 /// New connections that must be answered before a gateway counts as ready: they reach every worker, most likely.
 const PROBES: usize = 12;
 
@@ -38,6 +40,7 @@ pub struct Builder {
     gateways: usize,
     mode: Mode,
     pool: String,
+    writes_tokenizer: bool,
     gateway: String,
     control_plane: Option<String>,
     patch: Box<dyn Fn(&mut Value) + Send + Sync>,
@@ -70,6 +73,7 @@ impl Stack {
             gateways: 1,
             mode: Mode::Hold,
             pool: String::new(),
+            writes_tokenizer: false,
             gateway: String::new(),
             control_plane: None,
             patch: Box::new(|_| {}),
@@ -123,6 +127,15 @@ impl Builder {
         self
     }
 
+    /// Engines publish their KV events, and the pool follows them with the simulator's own tokenizer and template.
+    #[must_use]
+    pub fn exact(mut self) -> Self {
+        let events = r#"{"enable_kv_cache_events":true,"endpoint":"tcp://*:0","replay_endpoint":"tcp://*:0"}"#;
+        self.sim_flags.extend(["--kv-events-config".to_owned(), events.to_owned()]);
+        self.writes_tokenizer = true;
+        self.pool(&format!("exact: {{model: ./{TOKENIZER}}}"))
+    }
+
     /// Further fields of the gateway's configuration.
     #[must_use]
     pub fn gateway(self, fields: &str) -> Self {
@@ -161,6 +174,11 @@ impl Builder {
         let binaries = Binaries::find()?;
         let folder = tempfile::Builder::new().prefix("kvasir-e2e-").tempdir().unwrap();
         std::fs::create_dir(folder.path().join("eds")).unwrap();
+        if self.writes_tokenizer {
+            let mut command = Command::new(&binaries.sim);
+            let written = command.args(["write-tokenizer", TOKENIZER]).current_dir(folder.path()).status().unwrap();
+            assert!(written.success(), "the simulator writes its tokenizer");
+        }
         let sim = Sim::start(&binaries, folder.path(), self.engines, &self.sim_flags).await;
         let all: Vec<&String> = sim.addresses.iter().chain(&self.endpoints).collect();
         std::fs::write(folder.path().join(ENDPOINTS), json!(all).to_string()).unwrap();

@@ -33,6 +33,7 @@ macro_rules! in_both_modes {
 mod bodies;
 mod bookings;
 mod control_plane;
+mod exact;
 mod fake_control_plane;
 mod fallback;
 mod forbidden_keys;

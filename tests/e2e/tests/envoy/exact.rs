@@ -1,0 +1,142 @@
+//! Exact residency: where a prefix is comes from the engines' own events, not from what the gateway did.
+
+use e2e::client::{Answer, Version};
+use e2e::prompts::{chat, prose};
+use e2e::stack::{Mode, Stack};
+use e2e::wait::{SOON, eventually};
+use serde_json::{Value, json};
+
+/// Some 45 chunks.
+const PROMPT: usize = 12_000;
+
+async fn prefixes(stack: &Stack) -> Value {
+    stack.control().api("/api/v1/table").await["pools"][0]["prefixes"].clone()
+}
+
+/// A stack whose engines are all followed.
+async fn followed(mode: Mode) -> Option<Stack> {
+    let stack = Stack::new().mode(mode).exact().start().await?;
+    eventually("all engines are followed", SOON, async || {
+        let prefixes = prefixes(&stack).await;
+        let engines = prefixes["engines"].as_array().cloned().unwrap_or_default();
+        prefixes["mode"] == "exact" && engines.len() == 4 && engines.iter().all(|engine| engine["followed"] == true)
+    })
+    .await;
+    eventually("gateways render", SOON, async || ask(&stack, "hello", |_| {}).await.decision()["prefix"] == "exact")
+        .await;
+    Some(stack)
+}
+
+async fn ask(stack: &Stack, prompt: &str, change: impl Fn(&mut Value)) -> Answer {
+    let mut body = chat(prompt, 1);
+    change(&mut body);
+    stack.client(Version::Http1).send_chat(&body).await
+}
+
+/// Sends a prompt to an engine past the gateway.
+async fn behind_its_back(address: &str, prompt: &str, change: impl Fn(&mut Value)) {
+    let mut body = chat(prompt, 1);
+    change(&mut body);
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let sent = client.post(format!("http://{address}/v1/chat/completions")).json(&body).send().await.unwrap();
+    assert_eq!(sent.status(), 200);
+}
+
+/// Prompt tokens that the decision saw on the device of `address`.
+fn matched(answer: &Answer, address: &str) -> f64 {
+    answer.candidate(address).and_then(|candidate| candidate["matched_tokens"].as_f64()).unwrap_or(-1.0)
+}
+
+in_both_modes! {
+    async fn a_prefix_placed_behind_the_gateways_back_is_found_until_the_engine_drops_it(mode) {
+        let Some(stack) = followed(mode).await else { return };
+        for (seed, home) in (0..).zip(stack.sim.addresses.clone()) {
+            let prompt = prose(seed, PROMPT);
+            behind_its_back(&home, &prompt, |_| {}).await;
+            eventually("the prefix is known", SOON, async || held(&explain(&stack, &prompt).await, &home) > 2000.0).await;
+            eventually("the gateway knows it", SOON, async || {
+                stack.gateway().stat("kvasir_resident_chunks").await > 40.0
+            })
+            .await;
+            let answer = ask(&stack, &format!("{prompt} and more"), |_| {}).await;
+            assert_eq!(answer.engine(), home, "{}", answer.decision());
+            assert!(answer.cached_share() > 0.95, "{:?}", answer.usage());
+            assert!(matched(&answer, &home) > 2000.0, "{}", answer.decision());
+            let client = reqwest::Client::builder().no_proxy().build().unwrap();
+            let reset = client.post(format!("http://{home}/reset_prefix_cache")).send().await.unwrap();
+            assert!(reset.status().is_success(), "{reset:?}");
+            // The engine tells of it with its next step only.
+            behind_its_back(&home, &prose(100 + seed, 1000), |_| {}).await;
+            eventually("nobody holds it any more", SOON, async || {
+                let explained = explain(&stack, &prompt).await;
+                let candidates = explained["candidates"].as_array().cloned().unwrap_or_default();
+                candidates.len() == 4 && candidates.iter().all(|candidate| candidate["matched_tokens"] == 0.0)
+            })
+            .await;
+        }
+    }
+}
+
+/// Prompt tokens on the device of `address`, of an explained decision.
+fn held(decision: &Value, address: &str) -> f64 {
+    let rows = decision["candidates"].as_array().cloned().unwrap_or_default();
+    let row = rows.iter().find(|row| row["endpoint"] == *address).cloned();
+    row.and_then(|row| row["matched_tokens"].as_f64()).unwrap_or(-1.0)
+}
+
+/// What the control plane would decide: it has no routes of its own to believe in.
+async fn explain(stack: &Stack, prompt: &str) -> Value {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = format!("http://{}/api/v1/explain", stack.control().http);
+    client.post(url).json(&chat(prompt, 1)).send().await.unwrap().json().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tenants_with_a_salt_and_adapters_share_with_nobody() {
+    let Some(stack) = followed(Mode::Hold).await else { return };
+    let prompt = prose(9, PROMPT);
+    let home = stack.sim.addresses[2].clone();
+    let salted = |body: &mut Value| body["cache_salt"] = json!("tenant-a");
+    behind_its_back(&home, &prompt, salted).await;
+    eventually("the gateway knows it", SOON, async || stack.gateway().stat("kvasir_resident_chunks").await > 40.0)
+        .await;
+    let own = ask(&stack, &prompt, salted).await;
+    assert_eq!(own.engine(), home, "{}", own.decision());
+    assert!(matched(&own, &home) > 2000.0, "{}", own.decision());
+    for other in [json!("tenant-b"), Value::Null] {
+        let answer = ask(&stack, &prompt, |body| {
+            if other.is_null() {
+                return;
+            }
+            body["cache_salt"] = other.clone();
+        })
+        .await;
+        assert!(stack.sim.addresses.iter().all(|address| matched(&answer, address) < 1.0), "{}", answer.decision());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_events_are_replayed_and_a_restarted_engine_holds_nothing() {
+    let Some(stack) = followed(Mode::Hold).await else { return };
+    let home = stack.sim.addresses[1].clone();
+    stack.sim.fault(&home, json!({"kind": "lose_events", "next": 2})).await;
+    let prompt = prose(5, PROMPT);
+    behind_its_back(&home, &prompt, |_| {}).await;
+    // One more step that is lost, and one that shows it.
+    behind_its_back(&home, &prose(6, 1000), |_| {}).await;
+    behind_its_back(&home, &prose(7, 1000), |_| {}).await;
+    eventually("the lost prefix is found all the same", SOON, async || {
+        held(&explain(&stack, &prompt).await, &home) > 2000.0
+    })
+    .await;
+    eventually("the loss is counted", SOON, async || {
+        prefixes(&stack).await["totals"]["missing_batches"].as_u64() > Some(0)
+    })
+    .await;
+    stack.sim.fault(&home, json!({"kind": "restart_events"})).await;
+    behind_its_back(&home, &prose(8, 1000), |_| {}).await;
+    eventually("its first life is forgotten", SOON, async || {
+        prefixes(&stack).await["totals"]["resets"].as_u64() > Some(0)
+    })
+    .await;
+}
