@@ -4,11 +4,18 @@ use serde_json::{Value, json};
 use shared::clock::Timestamp;
 
 use crate::datastore::{EndpointView, LoadSample, PoolView, Readiness, View};
+use crate::exact::status::PrefixStatus;
+use crate::publish::status::Status;
 
-/// `/api/v1/pools`.
+/// `/api/v1/pools`; `status` knows how each one's prefixes are known.
 #[must_use]
-pub fn pools(view: &View) -> Value {
-    Value::Array(view.pools.iter().map(pool).collect())
+pub fn pools(view: &View, status: &Status) -> Value {
+    let prefixes = |name: &str| {
+        let published = status.pools.iter().find(|pool| pool.name == name)?;
+        let PrefixStatus { mode, reason, since, model, .. } = &published.prefixes;
+        Some(json!({"mode": mode, "reason": reason, "since": since, "model": model}))
+    };
+    Value::Array(view.pools.iter().map(|view| pool(view, prefixes(&view.name))).collect())
 }
 
 /// `/api/v1/endpoints`, of one pool or of all.
@@ -18,11 +25,12 @@ pub fn endpoints(view: &View, wanted: Option<&str>, now: Timestamp) -> Value {
     pools.flat_map(|pool| pool.endpoints.iter().map(|e| endpoint(pool, e, now))).collect()
 }
 
-fn pool(pool: &PoolView) -> Value {
+fn pool(pool: &PoolView, prefixes: Option<Value>) -> Value {
     let count = |state: &str| pool.endpoints.iter().filter(|e| name(&e.readiness) == state).count();
     let settings = &pool.settings;
     json!({
         "name": pool.name,
+        "prefixes": prefixes,
         "models": pool.models.iter().map(|m| json!({"name": m.name, "base": m.base})).collect::<Vec<_>>(),
         "endpoints": {"ready": count("ready"), "draining": count("draining"), "unhealthy": count("unhealthy")},
         "settings": {

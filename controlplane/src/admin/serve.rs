@@ -72,7 +72,7 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
 }
 
 async fn pools(State(admin): State<Admin>) -> impl IntoResponse {
-    Json(inspect::pools(&admin.view.borrow()))
+    Json(inspect::pools(&admin.view.borrow(), &admin.tables.borrow()))
 }
 
 async fn endpoints(State(admin): State<Admin>, Query(wanted): Query<Wanted>) -> Response {

@@ -49,6 +49,7 @@ fn header(out: &mut String, explanation: &Value, source: &str) -> std::fmt::Resu
     writeln!(out, "{source}")?;
     writeln!(out, "pool         {} (table version {})", text(explanation, "pool"), text(explanation, "table_version"))?;
     writeln!(out, "prompt       {} tokens", text(explanation, "prompt_tokens"))?;
+    writeln!(out, "prefix       {}", text(explanation, "prefix"))?;
     let how = match explanation["decided_by"].as_str() {
         Some("session") => "its session".to_owned(),
         Some("last_resort") => "cost, among endpoints of last resort".to_owned(),

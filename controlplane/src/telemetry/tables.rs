@@ -9,6 +9,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use tokio::sync::watch;
 
+use crate::exact::status::PrefixTotals;
 use crate::publish::status::{PoolCounters, PoolStatus, Status};
 
 /// Shows what is published.
@@ -37,7 +38,15 @@ const TOTALS: [Total; 5] = [
 
 type PoolReading = (&'static str, &'static str, fn(&PoolStatus) -> f64);
 
-const POOL_READINGS: [PoolReading; 4] = [
+const POOL_READINGS: [PoolReading; 8] = [
+    ("prefix_exact", "1: prefixes are known from KV events; 0: learned from routes", |p| {
+        f64::from(u8::from(p.prefixes.mode == "exact"))
+    }),
+    ("prefix_engines_followed", "Engines whose KV events are followed", |p| {
+        float(p.prefixes.engines.iter().filter(|engine| engine.followed).count())
+    }),
+    ("prefix_blocks", "Distinct KV blocks that engines told of", |p| float(p.prefixes.blocks)),
+    ("prefix_block_bytes", "Memory behind them", |p| float(p.prefixes.bytes)),
     ("arrivals_per_second", "Requests per second over all gateways", |p| p.arrivals_per_second),
     ("residency_chunks", "Distinct prefix chunks that somebody holds", |p| float(p.chunks)),
     ("residency_memberships", "Pairs of endpoint and chunk", |p| float(p.memberships)),
@@ -58,6 +67,16 @@ const POOL_TOTALS: [PoolTotal; 9] = [
     ("residency_resets", "Endpoints whose learned residency was dropped: restarted, or became unhealthy", |c| {
         c.residency_resets
     }),
+];
+
+type PrefixTotal = (&'static str, &'static str, fn(&PrefixTotals) -> u64);
+
+const PREFIX_TOTALS: [PrefixTotal; 5] = [
+    ("kv_event_batches", "Batches of KV events applied", |t| t.batches),
+    ("kv_events", "KV events in them", |t| t.events),
+    ("kv_event_missing_batches", "Batches found missing, whether or not a replay brought them", |t| t.missing_batches),
+    ("kv_event_resets", "Times that all that was known of an engine became void", |t| t.resets),
+    ("prefix_shed_memberships", "Blocks dropped, coldest first, to stay within the memory budget", |t| t.shed),
 ];
 
 impl Collector for TableCollector {
@@ -87,6 +106,13 @@ impl Collector for TableCollector {
             for pool in &status.pools {
                 let labels = [("pool", pool.name.as_str())];
                 ConstCounter::new(read(&pool.counters)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        for (name, help, read) in PREFIX_TOTALS {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for pool in &status.pools {
+                let labels = [("pool", pool.name.as_str())];
+                ConstCounter::new(read(&pool.prefixes.totals)).encode(family.encode_family(&labels)?)?;
             }
         }
         Ok(())
