@@ -9,6 +9,8 @@ mod json;
 pub mod reject;
 pub mod response;
 
+use std::borrow::Cow;
+
 pub use body::{BodyScanner, CanonicalText, NoKeyThere, PromptView, RequestView, TokenIds, overwrite_keys};
 pub use body_error::{BodyError, Problem, Syntax, ValueKind};
 pub use reject::{ErrorReply, NoEndpointReason, Reject, reply};
@@ -28,7 +30,7 @@ impl Dialect {
     #[must_use]
     pub fn of_path(path: &[u8]) -> Self {
         const ROOT: &[u8] = b"/v1/messages";
-        let path = without_query(path);
+        let path = unescaped(without_query(path));
         let below = |at: usize| path.get(at + ROOT.len()).is_none_or(|&next| next == b'/');
         if path.windows(ROOT.len()).enumerate().any(|(at, window)| window == ROOT && below(at)) {
             Self::Anthropic
@@ -66,7 +68,7 @@ impl ApiKind {
             (b"/embeddings", ApiKind::Embeddings),
             (b"/responses", ApiKind::Responses),
         ];
-        let path = without_query(path);
+        let path = unescaped(without_query(path));
         SUFFIXES.iter().find(|(suffix, _)| path.ends_with(suffix)).map(|&(_, kind)| kind)
     }
 
@@ -84,6 +86,26 @@ fn without_query(path: &[u8]) -> &[u8] {
     path.split(|&byte| byte == b'?').next().unwrap_or_default()
 }
 
+/// As the engines' servers see the path: `%2F` in it is a slash like any other. A wrong escape stays as it is.
+fn unescaped(path: &[u8]) -> Cow<'_, [u8]> {
+    if !path.contains(&b'%') {
+        return Cow::Borrowed(path);
+    }
+    let mut out = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((&byte, behind)) = rest.split_first() {
+        let digits = behind.split_first_chunk::<2>().filter(|_| byte == b'%');
+        let escaped = digits.and_then(|(digits, after)| {
+            let text = core::str::from_utf8(digits).ok().filter(|text| !text.starts_with('+'))?;
+            Some((u8::from_str_radix(text, 16).ok()?, after))
+        });
+        let (byte, behind) = escaped.unwrap_or((byte, behind));
+        out.push(byte);
+        rest = behind;
+    }
+    Cow::Owned(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +119,9 @@ mod tests {
         assert_eq!(kind("/v1/embeddings"), Some(ApiKind::Embeddings));
         assert_eq!(kind("/v1/responses"), Some(ApiKind::Responses));
         assert_eq!(kind("/v1/messages?beta=true"), Some(ApiKind::Messages));
+        assert_eq!(kind("/v1/chat%2Fcompletions"), Some(ApiKind::ChatCompletions));
+        assert_eq!(kind("/v1/%63hat%2fcompletion%73?a%2Fb"), Some(ApiKind::ChatCompletions));
+        assert_eq!(kind("/v1/chat%252Fcompletions%"), None);
         for other in
             ["/v1/messages/count_tokens", "/v1/chat/completions/render", "/v1/responses/r1", "/v1/models", "", "/"]
         {
