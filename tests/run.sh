@@ -81,6 +81,7 @@ envoy() {
   ENVOY_BIN=$binary step "end to end" cargo test --quiet --locked --no-fail-fast --package e2e
   ENVOY_BIN=$binary step "the benchmark runs" cargo test --quiet --locked --package kvasir-bench --test overhead
   ENVOY_BIN=$binary step quickstart examples/quickstart/run.sh --check
+  ENVOY_BIN=$binary step "quickstart, exact" examples/quickstart/run.sh --check --exact
 }
 
 docs() {

@@ -21,6 +21,8 @@ import workload
 ENGINES = 4
 MODEL = "sim-model"
 # One engine's cache holds a third of the tenants' prompts, the fleet's all of them.
+KV_EVENTS = ["--kv-events-config",
+             '{"enable_kv_cache_events":true,"endpoint":"tcp://*:0","replay_endpoint":"tcp://*:0"}']
 ENGINE_FLAGS = ["--num-gpu-blocks", "1800", "--speedup", "2", "--model", MODEL]
 START_WITHIN = 60
 
@@ -79,7 +81,7 @@ def start_engines(stack, options):
     ready = stack.folder / "engines.json"
     ready.unlink(missing_ok=True)
     stack.start("vllm-sim", options.binaries / "vllm-sim", "--engines", ENGINES, "--port", 0, "--ready-file", ready,
-                *ENGINE_FLAGS)
+                *ENGINE_FLAGS, *(KV_EVENTS if options.exact else []))
     return stack.until("vllm-sim", lambda: json.loads(ready.read_text()))
 
 
@@ -91,6 +93,10 @@ def write_config(stack, options, engines, port):
         "gateway": {"listen": f"127.0.0.1:{port}", "admin": f"127.0.0.1:{ports['admin']}", "wasm": str(options.wasm),
                     "workers": 2},
     }
+    if options.exact:
+        tokenizer = stack.folder / "tokenizer"
+        subprocess.run([options.binaries / "vllm-sim", "write-tokenizer", tokenizer], check=True)
+        config["pools"][0]["exact"] = {"model": str(tokenizer)}
     path = stack.folder / "kvasir.yaml"
     path.write_text(json.dumps(config, indent=2))
     return path, ports
@@ -114,7 +120,29 @@ def start_round_robin(stack, options, engines, port):
 def start_kvasir(stack, options, engines, port):
     config, ports = write_config(stack, options, engines, port)
     stack.start("kvasir", options.binaries / "kvasir", "standalone", "--config", config)
+    if options.exact:
+        stack.until("exact residency", lambda: followed(ports) or None)
     return ports
+
+
+def published(ports):
+    return json.loads(get(f"http://127.0.0.1:{ports['http']}/api/v1/table"))["pools"][0]
+
+
+def followed(ports):
+    prefixes = published(ports)["prefixes"]
+    return prefixes["mode"] == "exact" and all(engine["followed"] for engine in prefixes["engines"])
+
+
+def print_truth(ports):
+    """How well the gateway knew what the engines had cached."""
+    pool = published(ports)
+    counters = pool["counters"]
+    responses = max(1, counters["predictions"])
+    print(f"\nPrefixes were {pool['prefixes']['mode']} ({pool['prefixes']['reason']}). Predicted against reported cached"
+          f" tokens, per response: {counters['overpredicted_tokens'] / responses:.1f} too many,"
+          f" {counters['underpredicted_tokens'] / responses:.1f} too few, of"
+          f" {counters['prompt_tokens'] / responses:.0f} prompt tokens.")
 
 
 def measure(stack, name, port, options):
@@ -204,6 +232,8 @@ def arguments():
     parser.add_argument("--check", action="store_true", help="verify the result and exit 0 or 1 instead of staying up")
     parser.add_argument("--users", type=int, default=160, help="conversations of 4 turns each (default 160)")
     parser.add_argument("--seconds", type=float, default=16, help="time over which they begin (default 16)")
+    parser.add_argument("--exact", action="store_true",
+                        help="engines publish KV events, and Kvasir follows them instead of learning from routes")
     parser.add_argument("--binaries", type=pathlib.Path, default="target/debug", help=argparse.SUPPRESS)
     parser.add_argument("--wasm", type=pathlib.Path, default="target/wasm/kvasir_filter.wasm", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -226,6 +256,8 @@ def main():
             stack.until("Kvasir's table", lambda: get(f"http://127.0.0.1:{port}/v1/models"))
             ours = measure(stack, "Kvasir", port, options)
             print_table([plain, ours])
+            time.sleep(1.2)  # what the control plane shows of itself is at most a second old
+            print_truth(ports)
             explain_one(port)
             if options.check:
                 print()
