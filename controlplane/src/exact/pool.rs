@@ -10,6 +10,7 @@ use shared::wire::{Rendering, ResidencyGroup};
 
 use super::status::{EngineStatus, PrefixStatus, PrefixTotals};
 use super::{ExactModel, ModelState};
+use crate::events::sequence::Coverage;
 use crate::events::subscribe::Update;
 use crate::residency::exact::{ExactResidency, Scope};
 use crate::residency::holder::Holder;
@@ -35,8 +36,8 @@ pub struct ExactPool {
 /// One engine's events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Stream {
-    /// What it holds is known.
-    Followed,
+    /// What it holds is known, perhaps only since the middle of its life.
+    Followed(Coverage),
     /// It was, until the connection broke.
     Broken(Timestamp, String),
     /// It is not.
@@ -113,21 +114,21 @@ impl ExactPool {
     /// Is what this engine holds known from its events?
     #[must_use]
     pub fn follows(&self, endpoint: EndpointId) -> bool {
-        matches!(self.streams.get(&endpoint), Some(Stream::Followed | Stream::Broken(..)))
+        matches!(self.streams.get(&endpoint), Some(Stream::Followed(_) | Stream::Broken(..)))
     }
 
     /// An engine said something. True when it is followed from now on: what was learned of it is void.
     pub fn update(&mut self, endpoint: EndpointId, slot: Slot, update: &Update, now: Timestamp) -> bool {
         let Some(residency) = &mut self.residency else { return false };
         let before = self.streams.get(&endpoint);
-        let fresh = !matches!(before, Some(Stream::Followed | Stream::Broken(..)));
+        let fresh = !matches!(before, Some(Stream::Followed(_) | Stream::Broken(..)));
         match update {
             Update::Connected => false,
-            Update::Synced(_) => {
+            &Update::Synced(coverage) => {
                 if residency.refusal(slot).is_some() {
                     return false;
                 }
-                self.streams.insert(endpoint, Stream::Followed);
+                self.streams.insert(endpoint, Stream::Followed(coverage));
                 fresh
             }
             Update::Batch { batch, .. } => {
@@ -259,7 +260,10 @@ impl ExactPool {
 
     fn note(&self, endpoint: EndpointId) -> String {
         match self.streams.get(&endpoint) {
-            Some(Stream::Followed) => String::new(),
+            Some(Stream::Followed(Coverage::Complete)) => String::new(),
+            Some(Stream::Followed(Coverage::Partial)) => {
+                "followed since the middle of its life: older blocks are not known".to_owned()
+            }
             Some(Stream::Broken(_, why) | Stream::Unfollowed(why)) => why.clone(),
             None => "not connected yet".to_owned(),
         }
