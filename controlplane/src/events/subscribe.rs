@@ -1,4 +1,5 @@
-//! Follows one rank's stream for good: connects, reconnects, asks for replays, and hands on what a [`Sequence`] decides.
+//! Follows one rank's stream for good: connects, reconnects, asks for replays, and hands on what a
+//! [`Sequence`](super::sequence::Sequence) decides.
 //!
 //! The socket is read whatever the consumer does. When the consumer lags, batches are dropped before they are counted, so
 //! that the loss shows as a gap; after they are counted they wait. Every `Reset` comes before the batches that count anew.
