@@ -71,7 +71,7 @@ fn chunks_longer_than_blocks_lose_nothing_but_ties() {
     for pods in [4, 8] {
         let tally = ran(setting(pods, COARSE, Lesion::Nothing));
         assert!(tally.contested >= 300 && tally.removals >= 1000, "{pods}: {}", tally.contested);
-        assert!(tally.share_near_best() >= 0.99, "{pods}: {}", tally.share_near_best());
+        assert!(tally.share_near_best() >= 0.98, "{pods}: {}", tally.share_near_best());
         assert_eq!(tally.ties_lost, tally.contested - tally.near_best, "{pods}: misses that are no ties");
         assert!(tally.over(0.99) <= 2.0, "{pods}: {} blocks", tally.over(0.99));
     }
