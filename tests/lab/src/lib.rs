@@ -5,6 +5,7 @@
 //! gives the same figures, bit for bit.
 #![forbid(unsafe_code)]
 
+pub mod exactness;
 pub mod gateway;
 pub mod outcome;
 pub mod plane;

@@ -1,0 +1,151 @@
+//! How true exact residency is: chats over engines whose caches overflow, followed through their own KV events alone, and
+//! before every request what a gateway predicts against what each engine holds.
+//!
+//! Everything between an engine's cache and the prediction is real: encoded events, decoder, residency index, encoded table
+//! segments, template, chain. Events come at the end of an engine's step, so a prediction may be one step behind.
+
+mod chats;
+mod pods;
+mod sight;
+mod tally;
+
+use shared::api::ApiKind;
+use shared::clock::Timestamp;
+use shared::prefix::{ChainRoot, chain};
+use shared::template::{ChatTemplate, TemplateOptions, Unrendered};
+use vllm_sim::engine::{ConfigError, SubmitError};
+use vllm_sim::language::vocabulary::{CHAT_TEMPLATE, encode};
+
+pub use self::sight::SightError;
+pub use self::tally::Tally;
+
+use self::chats::Chats;
+use self::pods::{Ask, Pods};
+use self::sight::Sight;
+use crate::random::Random;
+
+/// The model that chains are rooted in.
+const MODEL: &str = "sim-model";
+/// Tokens that one pod's cache holds.
+const POD_TOKENS: u32 = 24_000;
+/// Requests a second over all pods.
+const RATE: f64 = 2.0;
+/// Share of requests that go anywhere instead of where the prediction says, so that content spreads.
+const STRAYS: f64 = 0.6;
+
+/// One run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Engines.
+    pub pods: u32,
+    /// Tokens in an engine's block.
+    pub block_size: u32,
+    /// Bytes in a chunk.
+    pub chunk_bytes: u16,
+    /// Requests in all.
+    pub requests: u32,
+    /// What is broken.
+    pub lesion: Lesion,
+    /// Everything random comes from it.
+    pub seed: u64,
+}
+
+/// What a run breaks on purpose: a bar that still holds then proves nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lesion {
+    /// Nothing.
+    Nothing,
+    /// Removed blocks are thought to be there still.
+    RemovalsIgnored,
+    /// No event is heard.
+    EventsIgnored,
+    /// Prompts are looked up under another model.
+    OtherModel,
+    /// Prompts are looked up as a tenant's who has a cache salt.
+    OtherSalt,
+    /// Any pod is chosen.
+    AnyPod,
+}
+
+/// Why a run broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum ExactnessError {
+    /// The engines' configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An engine refused a request.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The engines' events did not reach the gateway.
+    #[error(transparent)]
+    Sight(#[from] SightError),
+    /// A prompt was not rendered.
+    #[error(transparent)]
+    Unrendered(#[from] Unrendered),
+}
+
+/// Runs a setting to its last request.
+///
+/// # Errors
+/// When a part of the loop refuses what the part before it made.
+pub fn run(setting: &Setting) -> Result<Tally, ExactnessError> {
+    let template = ChatTemplate::compile(CHAT_TEMPLATE, TemplateOptions::default()).map_err(Unrendered::from)?;
+    let mut chats = Chats::new(Random::new(setting.seed, 1));
+    let mut random = Random::new(setting.seed, 2);
+    let mut pods = Pods::new(setting.pods, setting.block_size, POD_TOKENS)?;
+    let mut sight = Sight::new(setting.chunk_bytes, setting.lesion);
+    let mut tally = Tally::new(setting.block_size);
+    let root = setting.lesion.root();
+    let mut now = 0.0;
+    for id in 0..u64::from(setting.requests) {
+        now += random.exponential(1.0 / RATE);
+        for (pod, payload) in pods.advance(now, |id| chats.answered(id)) {
+            sight.hear(pod, &payload, Timestamp::from_secs_f64(now))?;
+        }
+        sight.publish()?;
+        let turn = chats.next(id);
+        let prompt = template.render_body(ApiKind::ChatCompletions, turn.body.as_bytes(), None)?;
+        let ask = Ask::new(setting.block_size, &encode(&prompt), &encode(&turn.answer));
+        let mut keys = Vec::new();
+        chain(root, usize::from(setting.chunk_bytes), [prompt.as_bytes()], &mut keys);
+        let (predicted, held) = (sight.predict(&keys, setting.pods), pods.held(&ask));
+        let chosen = match setting.lesion {
+            Lesion::AnyPod => anyone(setting.pods, &mut random),
+            Lesion::Nothing
+            | Lesion::RemovalsIgnored
+            | Lesion::EventsIgnored
+            | Lesion::OtherModel
+            | Lesion::OtherSalt => best(&predicted, &mut random),
+        };
+        tally.decided(&predicted, &held, chosen);
+        let goes = if random.uniform() < STRAYS { anyone(setting.pods, &mut random) } else { chosen };
+        pods.submit(goes, id, ask, now)?;
+    }
+    tally.counters = sight.counters();
+    tally.removals = sight.removals();
+    Ok(tally)
+}
+
+impl Lesion {
+    fn root(self) -> ChainRoot {
+        match self {
+            Self::OtherModel => ChainRoot::new("another", None, None),
+            Self::OtherSalt => ChainRoot::new(MODEL, None, Some("tenant")),
+            Self::Nothing | Self::RemovalsIgnored | Self::EventsIgnored | Self::AnyPod => {
+                ChainRoot::new(MODEL, None, None)
+            }
+        }
+    }
+}
+
+fn anyone(pods: u32, random: &mut Random) -> usize {
+    usize::try_from(random.below(u64::from(pods))).unwrap_or(0)
+}
+
+/// The pod with the longest prediction; ties at random.
+fn best(predicted: &[u32], random: &mut Random) -> usize {
+    let most = predicted.iter().max().copied().unwrap_or(0);
+    let tied: Vec<usize> = (0..).zip(predicted).filter(|&(_, &tokens)| tokens == most).map(|(pod, _)| pod).collect();
+    let at = random.below(u64::try_from(tied.len()).unwrap_or(1));
+    usize::try_from(at).ok().and_then(|at| tied.get(at).copied()).unwrap_or(0)
+}

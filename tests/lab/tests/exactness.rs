@@ -1,0 +1,87 @@
+//! The closed loop of exact residency: engines whose caches overflow, followed through their KV events, against what a
+//! gateway predicts from them. Run with `--nocapture` for the figures.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "functions that tests share are test code too, though clippy counts only #[test] functions as such"
+)]
+
+use lab::exactness::{Lesion, Setting, Tally, run};
+
+const GRID: [(u32, u16); 3] = [(16, 128), (64, 128), (64, 256)];
+/// A chunk spans several blocks here: pods that differ by less than it look alike.
+const COARSE: (u32, u16) = (16, 256);
+
+fn ran(setting: Setting) -> Tally {
+    let tally = run(&setting).unwrap();
+    println!(
+        "{:>2} pods, blocks of {:>2}, chunks of {:>3}, {:<16} contested {:>4}/{:>4} near best {:>6.2} % ({} of {} misses are ties) | over p99 {:>6.2} \
+         max {:>6.2} | under p99 {:>5.2} max {:>6.2} blocks | found {:.3} of best | removed {} | orphans {}",
+        setting.pods,
+        setting.block_size,
+        setting.chunk_bytes,
+        format!("{:?}", setting.lesion),
+        tally.contested,
+        tally.decisions,
+        100.0 * tally.share_near_best(),
+        tally.ties_lost,
+        tally.contested - tally.near_best,
+        tally.over(0.99),
+        tally.over(1.0),
+        tally.under(0.99),
+        tally.under(1.0),
+        tally.found.0 as f64 / tally.found.1 as f64,
+        tally.removals,
+        tally.counters.orphans,
+    );
+    tally
+}
+
+const fn setting(pods: u32, (block_size, chunk_bytes): (u32, u16), lesion: Lesion) -> Setting {
+    Setting { pods, block_size, chunk_bytes, requests: 6000, lesion, seed: 7 }
+}
+
+fn holds(pods: u32) {
+    for point in GRID {
+        let tally = ran(setting(pods, point, Lesion::Nothing));
+        assert!(
+            tally.contested >= 300 && tally.removals >= 1000,
+            "{pods} {point:?} proves nothing: {}",
+            tally.contested
+        );
+        assert!(tally.share_near_best() >= 0.995, "{pods} {point:?}: {}", tally.share_near_best());
+        assert!(tally.over(0.99) <= 2.0, "{pods} {point:?}: {} blocks", tally.over(0.99));
+        assert_eq!((tally.counters.orphans, tally.counters.shed), (0, 0));
+    }
+}
+
+#[test]
+fn eight_pods_are_predicted_to_the_block() {
+    holds(8);
+}
+
+#[test]
+fn four_pods_are_predicted_to_the_block() {
+    holds(4);
+}
+
+#[test]
+fn chunks_longer_than_blocks_lose_nothing_but_ties() {
+    for pods in [4, 8] {
+        let tally = ran(setting(pods, COARSE, Lesion::Nothing));
+        assert!(tally.contested >= 300 && tally.removals >= 1000, "{pods}: {}", tally.contested);
+        assert!(tally.share_near_best() >= 0.98, "{pods}: {}", tally.share_near_best());
+        assert_eq!(tally.ties_lost, tally.contested - tally.near_best, "{pods}: misses that are no ties");
+        assert!(tally.over(0.99) <= 2.0, "{pods}: {} blocks", tally.over(0.99));
+    }
+}
+
+#[test]
+fn a_broken_loop_misses_the_bars() {
+    let lesions =
+        [Lesion::RemovalsIgnored, Lesion::EventsIgnored, Lesion::OtherModel, Lesion::OtherSalt, Lesion::AnyPod];
+    for lesion in lesions {
+        assert!(!ran(setting(8, (16, 128), lesion)).passes(), "{lesion:?} goes unnoticed");
+    }
+}
