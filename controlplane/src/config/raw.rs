@@ -57,7 +57,7 @@ pub struct Pool {
     /// Service levels: how TTFT is weighed against TPOT.
     #[serde(default)]
     pub slo: Slo,
-    /// Bytes in a prefix chunk, 16 to 65536. Default 256, about 64 tokens.
+    /// Bytes in a prefix chunk, 16 to 65536. Default 256, about 64 tokens; 128 with `exact`.
     pub chunk_bytes: Option<u32>,
     /// Endpoints in the steering header, best first, 1 to 8. Default 3.
     pub choices: Option<u32>,

@@ -116,7 +116,9 @@ fn event_ports_and_template_settings_are_read_as_written() {
         "name: p, exact: {model: q, chatTemplate: t.jinja, frontend: rust, chatTemplateKwargs: {b: 1, a: [true]},
             events: {port: 5557, replayPort: 5558, topic: kv}},",
     );
-    let exact = parse(&text).unwrap().pools.remove(0).exact.unwrap();
+    let pool = parse(&text).unwrap().pools.remove(0);
+    assert_eq!(pool.settings.chunk_bytes, 128);
+    let exact = pool.exact.unwrap();
     assert_eq!(exact.chat_template, Some(PathBuf::from("/etc/kvasir/t.jinja")));
     assert_eq!(exact.frontend, shared::wire::Frontend::Rust);
     assert_eq!(

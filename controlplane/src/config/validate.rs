@@ -145,8 +145,10 @@ fn settings(checks: &mut Checks, path: &str, raw: &raw::Pool) -> shared::wire::P
             checks.refuse(&format!("{path}.session.header"), "must be a header name", format!("{:?}", session.header));
         }
     }
+    // Blocks of 16 tokens have about 64 bytes: a chunk of several cannot tell pods apart that differ by less.
+    let default_chunk = if raw.exact.is_some() { 128 } else { 256 };
     shared::wire::PoolSettings {
-        chunk_bytes: checks.number(&format!("{path}.chunkBytes"), raw.chunk_bytes, 256, (16, 65_536)),
+        chunk_bytes: checks.number(&format!("{path}.chunkBytes"), raw.chunk_bytes, default_chunk, (16, 65_536)),
         slo_ttft_seconds: ttft.as_secs_f64(),
         slo_tpot_seconds: tpot.as_secs_f64(),
         choices: checks.number(&format!("{path}.choices"), raw.choices, 3, (1, 8)),
