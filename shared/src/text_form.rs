@@ -83,6 +83,9 @@ impl TextForm {
     /// The form of what stands anywhere in a text: nothing is added or dropped at its ends.
     #[must_use]
     pub fn marked<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if text.is_ascii() {
+            return Cow::Borrowed(text);
+        }
         let text = match self.normalizer {
             Normalizer::Nfc if is_nfc_quick(text.chars()) != IsNormalized::Yes => {
                 Cow::Owned(text.nfc().map(|(letter, _)| letter).collect())
