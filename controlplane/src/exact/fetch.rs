@@ -15,9 +15,9 @@ use crate::vocabulary::{Seam, self_test};
 /// What a gateway can take in one piece.
 const LONGEST_TEMPLATE: usize = 60 << 10;
 
-/// Model types whose prompts vLLM renders with code of its own, whatever template their files bring.
-const OWN_RENDERERS: [&str; 8] =
-    ["gpt_oss", "deepseek_v32", "deepseek_v4", "deepseek_v41", "kimi_k3", "cohere", "inkling", "mistral-common"];
+/// Letters and digits in the names and types of models whose prompts vLLM renders with code of its own, whatever template
+/// their files bring.
+const OWN_RENDERERS: [&str; 6] = ["gptoss", "deepseekv32", "deepseekv4", "kimik3", "cohere", "inkling"];
 
 /// Loads the model that requests call `name`.
 ///
@@ -89,10 +89,14 @@ async fn own_renderer(exact: &Exact, name: &str) -> Option<String> {
         ModelFiles::Folder(path) => model_type(path).await,
         ModelFiles::Hub { model, .. } => Some(model.clone()),
     };
-    let plain = |text: &str| text.to_ascii_lowercase().replace(['-', '.', ' '], "_");
-    let names = [told.as_deref().map(plain), Some(plain(name))];
-    let known = |name: &String| OWN_RENDERERS.iter().find(|family| name.contains(**family)).map(|f| (*f).to_owned());
-    names.iter().flatten().find_map(known)
+    [told.as_deref(), Some(name)].into_iter().flatten().find_map(family).map(str::to_owned)
+}
+
+/// The family that a name or type of a model belongs to; spellings differ in case and punctuation only.
+fn family(name: &str) -> Option<&'static str> {
+    let plain: String =
+        name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
+    OWN_RENDERERS.into_iter().find(|family| plain.contains(family))
 }
 
 async fn model_type(folder: &Path) -> Option<String> {
@@ -131,4 +135,25 @@ fn with_form(rendering: Rendering, form: &TextForm) -> Rendering {
         Spaces::SentencePiece(LeadingSpace::EveryStretch) => WireSpaces::EveryStretch,
     };
     Rendering { normalization: normalization.into(), spaces: spaces.into(), bos: form.bos.clone(), ..rendering }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::family;
+
+    #[test]
+    fn models_with_renderers_of_their_own_are_known_in_every_spelling() {
+        for (name, want) in [
+            ("openai/gpt-oss-20b", Some("gptoss")),
+            ("gpt_oss", Some("gptoss")),
+            ("deepseek-ai/DeepSeek-V3.2-Exp", Some("deepseekv32")),
+            ("deepseek_v32", Some("deepseekv32")),
+            ("deepseek-ai/DeepSeek-V3", None),
+            ("moonshotai/Kimi-K3", Some("kimik3")),
+            ("Qwen/Qwen3-8B", None),
+            ("meta-llama/Llama-3.1-8B-Instruct", None),
+        ] {
+            assert_eq!(family(name), want, "{name}");
+        }
+    }
 }
