@@ -2,9 +2,11 @@
 
 use e2e::client::{Answer, Version};
 use e2e::prompts::{chat, prose};
-use e2e::stack::{Mode, Stack};
+use e2e::stack::{Builder, Mode, Stack};
 use e2e::wait::{SOON, eventually};
 use serde_json::{Value, json};
+
+mod tiers;
 
 /// Some 45 chunks.
 const PROMPT: usize = 12_000;
@@ -15,7 +17,11 @@ async fn prefixes(stack: &Stack) -> Value {
 
 /// A stack whose engines are all followed.
 async fn followed(mode: Mode) -> Option<Stack> {
-    let stack = Stack::new().mode(mode).exact().start().await?;
+    followed_in(Stack::new().mode(mode).exact()).await
+}
+
+async fn followed_in(stack: Builder) -> Option<Stack> {
+    let stack = stack.start().await?;
     eventually("all engines are followed", SOON, async || {
         let prefixes = prefixes(&stack).await;
         let engines = prefixes["engines"].as_array().cloned().unwrap_or_default();
@@ -91,9 +97,18 @@ async fn every_worker_has_the_table(stack: &Stack) {
 
 /// Prompt tokens on the device of `address`, of an explained decision.
 fn held(decision: &Value, address: &str) -> f64 {
+    tokens(decision, address, "matched_tokens")
+}
+
+/// Prompt tokens in the slower memories of `address`.
+fn reloadable(decision: &Value, address: &str) -> f64 {
+    tokens(decision, address, "reload_tokens")
+}
+
+fn tokens(decision: &Value, address: &str, field: &str) -> f64 {
     let rows = decision["candidates"].as_array().cloned().unwrap_or_default();
     let row = rows.iter().find(|row| row["endpoint"] == *address).cloned();
-    row.and_then(|row| row["matched_tokens"].as_f64()).unwrap_or(-1.0)
+    row.and_then(|row| row[field].as_f64()).unwrap_or(-1.0)
 }
 
 /// What the control plane would decide: it has no routes of its own to believe in.
@@ -104,7 +119,7 @@ async fn explain(stack: &Stack, prompt: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tenants_with_a_salt_and_adapters_share_with_nobody() {
+async fn tenants_with_a_salt_share_with_nobody() {
     let Some(stack) = followed(Mode::Hold).await else { return };
     let prompt = prose(9, PROMPT);
     let home = stack.sim.addresses[2].clone();
