@@ -1,4 +1,6 @@
-//! One pool's exact residency, pure: news in, changes of the table out.
+//! One pool's exact residency, pure: news in, changes of the table out. Whether our rendering is believed is `trust`'s part.
+
+mod trust;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,14 +8,12 @@ use std::time::Duration;
 
 use shared::clock::Timestamp;
 use shared::identity::{EndpointId, Slot};
-use shared::wire::{Completion, Rendering, ResidencyGroup, Route};
+use shared::wire::{Rendering, ResidencyGroup};
 
 use super::doubt::Doubt;
 use super::oracle::Oracle;
 use super::status::{DoubtStatus, EngineStatus, PrefixStatus, PrefixTotals};
-use super::witness::Grain;
 use super::{ExactModel, ModelState};
-use crate::events::event::{Batch, KvEvent};
 use crate::events::sequence::Coverage;
 use crate::events::subscribe::Update;
 use crate::residency::exact::{ExactCounters, ExactResidency, Scope};
@@ -157,7 +157,7 @@ impl ExactPool {
             Update::Batch { batch, .. } => {
                 self.totals.batches += 1;
                 self.totals.events += u64::try_from(batch.events.len()).unwrap_or(0);
-                self.block_tokens = self.block_tokens.max(block_tokens(batch));
+                self.block_tokens = self.block_tokens.max(trust::block_tokens(batch));
                 let refused = batch.events.iter().find_map(|event| residency.apply(slot, event, now).err());
                 if let Some(refused) = refused {
                     self.oracle.forget(endpoint);
@@ -209,52 +209,6 @@ impl ExactPool {
         }
         self.oracle.forget(endpoint);
         self.streams.remove(&endpoint);
-    }
-
-    /// Is all that this engine holds known, and rendered prompts to it are looked up in that?
-    fn is_sampled(&self, endpoint: u64) -> bool {
-        let stream = self.streams.get(&EndpointId(endpoint));
-        self.is_exact() && stream == Some(&Stream::Followed(Coverage::Complete))
-    }
-
-    /// A gateway sent a rendered prompt.
-    pub fn routed(&mut self, route: &Route) {
-        if self.is_sampled(route.endpoint) {
-            self.oracle.routed(route);
-        }
-    }
-
-    /// An engine answered; `grain` as the engine's scrapes and the pool's settings have it.
-    pub fn completed(&mut self, completion: &Completion, grain: Grain, now: Timestamp) {
-        if completion.rendered && self.is_sampled(completion.endpoint) {
-            let block_tokens = if self.block_tokens > 0 { self.block_tokens } else { grain.block_tokens };
-            self.oracle.completed(completion, Grain { block_tokens, ..grain }, now);
-        }
-    }
-
-    /// Judges the samples that wait, gives up a rendering that engines contradict, and takes it up again when it is time.
-    /// True when the mode changed.
-    fn judge(&mut self, slots: impl Fn(EndpointId) -> Option<Slot>, now: Timestamp) -> bool {
-        let Some(residency) = &self.residency else { return false };
-        let was = self.is_exact();
-        let held = |endpoint, key| {
-            let slot: Option<Slot> = slots(endpoint);
-            slot.is_some_and(|slot| residency.holders(key).iter().any(|holder| holder.slot_index() == slot.index()))
-        };
-        for outcome in self.oracle.judge(held, now) {
-            self.doubt.observe(outcome, now);
-        }
-        self.doubt.tick(now);
-        if was == self.is_exact() {
-            return false;
-        }
-        self.since = now;
-        self.oracle.clear();
-        self.restored = !was;
-        if was {
-            self.withdraw();
-        }
-        true
     }
 
     /// Gives up on engines whose streams have been broken for long, and on a rendering that engines contradict. True when
@@ -373,13 +327,4 @@ impl ExactPool {
             None => "not connected yet".to_owned(),
         }
     }
-}
-
-/// Tokens in the blocks that a batch tells of, the most; 0 when it does not say.
-fn block_tokens(batch: &Batch) -> u32 {
-    let sizes = batch.events.iter().map(|event| match event {
-        KvEvent::Stored(stored) => stored.block_size,
-        KvEvent::Removed(_) | KvEvent::Cleared => 0,
-    });
-    sizes.max().unwrap_or(0)
 }
