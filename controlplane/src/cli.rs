@@ -140,8 +140,12 @@ const RENDER_EXAMPLES: &str = r#"Examples:
   # the template alone, with variables of your choice
   kvasir render --template chat_template.jinja --context variables.json | xxd | tail
 
-Nothing but the prompt is printed, without a newline of its own. Compare it with the engine's: "return_prompt_text": true
-in a chat completion."#;
+  # the same as the engine's? Exit code 0: yes; 1: no, and from which byte on; 2: it could not be found out
+  kvasir render --template tokenizer_config.json --request body.json --compare http://10.0.0.1:8000 --tokenizer .
+
+Nothing but the prompt is printed, without a newline of its own. --compare asks the engine's render endpoint (vLLM:
+--enable-scale-out), whose token ids need --tokenizer; where there is none, for a completion of one token with
+"return_prompt_text": true."#;
 
 #[derive(Debug, Args)]
 #[command(after_help = RENDER_EXAMPLES)]
@@ -172,6 +176,12 @@ pub(crate) struct Render {
     /// The server's chat_template_kwargs (JSON object).
     #[arg(long, value_name = "JSON")]
     pub(crate) default_kwargs: Option<String>,
+    /// Compare the prompt with that of the engine there instead of printing it.
+    #[arg(long, value_name = "URL", requires = "request")]
+    pub(crate) compare: Option<String>,
+    /// The model's tokenizer (a file, or its folder), for engines that tell token ids.
+    #[arg(long, value_name = "PATH", requires = "compare")]
+    pub(crate) tokenizer: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

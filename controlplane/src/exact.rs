@@ -2,11 +2,15 @@
 //! what they hold is published. `pool` decides, the tasks in `drive` bring it what it decides about.
 //!
 //! An engine that cannot be followed does not spoil the pool: its own residency is learned, from the same rendered prompts.
+//! Engines that render otherwise than we do (`oracle`) do: everything is learned then, for a while (`doubt`).
 
+pub mod doubt;
 pub mod drive;
 mod fetch;
+pub mod oracle;
 pub mod pool;
 pub mod status;
+pub mod witness;
 
 use std::sync::Arc;
 

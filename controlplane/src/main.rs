@@ -1,5 +1,6 @@
 //! `kvasir`: reads the command line, runs one command, says on stderr what went wrong. Exit code 1 for a refused
-//! configuration or a failed start, 2 (by clap) for a wrong command line.
+//! configuration or a failed start, 2 (by clap) for a wrong command line. A comparison that cannot be made is 2 as well: 1
+//! is its answer "different".
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks through them")]
 
@@ -23,9 +24,9 @@ use controlplane::{standalone, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use cli::{Cli, Command, Serve, Source, Standalone};
+use cli::{Cli, Command, Render, Serve, Source, Standalone};
 use explain_command::explain;
-use render_command::render;
+use render_command::{Comparison, compare, render};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -34,7 +35,10 @@ fn main() -> ExitCode {
         Command::Check(source) => check(&source),
         Command::Envoy(source) => print_bootstrap(&source),
         Command::Explain(asked) => block_on(async { explain(asked).await.map(|text| print!("{text}")) }),
-        Command::Render(asked) => render(&asked).map(|prompt| print!("{prompt}")),
+        Command::Render(asked) => match asked.compare.clone() {
+            Some(url) => return compared(&asked, &url),
+            None => render(&asked).map(|prompt| print!("{prompt}")),
+        },
         Command::Serve(asked) => block_on(serve(asked)),
         Command::Standalone(asked) => block_on(run_standalone(asked)),
     };
@@ -47,7 +51,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn block_on(run: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+fn compared(asked: &Render, url: &str) -> ExitCode {
+    match block_on(compare(asked, url)) {
+        Ok(comparison) => {
+            print!("{comparison}");
+            match comparison {
+                Comparison::Equal(_) => ExitCode::SUCCESS,
+                Comparison::Different(_) => ExitCode::from(1),
+            }
+        }
+        Err(error) => {
+            eprintln!("kvasir: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn block_on<T>(run: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run)
 }
 

@@ -17,6 +17,7 @@ pub mod slots;
 pub mod split;
 pub mod status;
 mod stream;
+pub mod truth;
 
 /// The service stubs; the messages are `shared::wire`.
 #[expect(

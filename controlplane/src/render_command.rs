@@ -1,10 +1,16 @@
 //! `kvasir render`: the prompt that an engine makes of a request, to the byte. The same code renders in the filter; so what
 //! differs from the engine's prompt here, differs there.
 
+mod difference;
+mod fetch;
+
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow, bail};
+use controlplane::vocabulary::Vocabulary;
+use controlplane::vocabulary::fetch::{Source, model_files};
+use controlplane::vocabulary::model_files::RankHints;
 use shared::api::ApiKind;
 use shared::table::rendering::Frontend;
 use shared::template::{
@@ -12,6 +18,8 @@ use shared::template::{
 };
 use shared::text_form::TextForm;
 
+pub(crate) use self::difference::Comparison;
+use self::fetch::Told;
 use crate::cli::{Render, RenderFormat, RenderFrontend};
 
 /// What is to be printed.
@@ -30,6 +38,31 @@ pub(crate) fn render(asked: &Render) -> anyhow::Result<String> {
         (None, Some(file)) => of_request(asked, object(file)?, now, file),
         (None, None) => bail!("give --request or --context"),
     }
+}
+
+/// Our prompt against that of the engine at `url`.
+pub(crate) async fn compare(asked: &Render, url: &str) -> anyhow::Result<Comparison> {
+    let file = asked.input.request.as_deref().context("--compare: give --request")?;
+    let ours = render(asked)?;
+    let vocabulary = match &asked.tokenizer {
+        Some(path) => Some(vocabulary(path).await?),
+        None => None,
+    };
+    match (fetch::prompt(url, &asked.path, object(file)?, vocabulary.is_some()).await?, vocabulary) {
+        (Told::Text(text), _) => Ok(difference::compare(ours.as_bytes(), text.as_bytes())),
+        (Told::Tokens(ids), Some(vocabulary)) => {
+            let mut bytes = Vec::new();
+            vocabulary.decode(&ids, vocabulary.root(), &mut bytes).context("--tokenizer is not the engine's")?;
+            Ok(difference::compare(vocabulary.form().rendered(&ours).as_bytes(), &bytes))
+        }
+        (Told::Tokens(_), None) => bail!("give --tokenizer to compare by token ids"),
+    }
+}
+
+async fn vocabulary(path: &Path) -> anyhow::Result<Vocabulary> {
+    let name = || path.display().to_string();
+    let found = model_files(&Source::Path(path.to_owned()), RankHints::default()).await.with_context(name)?;
+    found.vocabulary().with_context(name)
 }
 
 fn of_request(asked: &Render, body: Members, now: LocalTime, file: &Path) -> anyhow::Result<String> {

@@ -5,6 +5,7 @@ mod collect;
 mod fetch;
 pub mod process;
 pub mod tables;
+mod truth;
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,8 +1,11 @@
 //! The command `kvasir render`, as its users run it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::thread::JoinHandle;
 
 const TEMPLATE: &str = "\
 {{ bos_token }}{% for message in messages %}
@@ -109,4 +112,90 @@ fn the_help_teaches_by_examples() {
     assert!(help.contains("kvasir render --template tokenizer_config.json --request body.json"), "{help}");
     let neither = folder.render(&["--template", "t.jinja"]);
     assert_eq!(neither.status.code(), Some(2), "{neither:?}");
+}
+
+/// Answers one request after another with these statuses and bodies. Returns its address and, at its end, the requests.
+fn engine(answers: Vec<(u16, String)>) -> (String, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let serve = move || {
+        let answer = |(status, body): (u16, String)| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            // Bodies here are small JSON objects: nothing comes after the last brace.
+            while !request.ends_with(b"}") {
+                let mut part = [0; 4096];
+                let read = stream.read(&mut part).unwrap();
+                assert!(read > 0, "a request that breaks off");
+                request.extend_from_slice(&part[..read]);
+            }
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+            stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+            String::from_utf8(request).unwrap()
+        };
+        answers.into_iter().map(answer).collect()
+    };
+    (address, std::thread::spawn(serve))
+}
+
+const BODY: &str = r#"{"model": "m", "messages": [{"role": "user", "content": "hi"}]}"#;
+const BRIEF: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}";
+
+#[test]
+fn an_engine_without_a_render_endpoint_is_asked_for_the_prompts_text() {
+    let folder = Folder::new("compare", &[("t.jinja", BRIEF), ("r.json", BODY)]);
+    for (text, code, want) in [("<user>hi", 0, "equal: 8 bytes\n"), ("<user>Hi", 1, "different from byte 6 on")] {
+        let answers = vec![(404, "{}".to_owned()), (200, serde_json::json!({"prompt_text": text}).to_string())];
+        let (address, engine) = engine(answers);
+        let output = folder.render(&["--template", "t.jinja", "--request", "r.json", "--compare", &address]);
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert!(String::from_utf8(output.stdout).unwrap().starts_with(want));
+        let requests = engine.join().unwrap();
+        assert!(requests[0].starts_with("POST /v1/chat/completions/render "), "{requests:?}");
+        assert!(requests[1].starts_with("POST /v1/chat/completions ") && requests[1].contains(r#""max_tokens":1"#));
+    }
+}
+
+#[test]
+fn token_ids_are_compared_by_the_bytes_of_the_vocabulary() {
+    let vocabulary: serde_json::Map<String, serde_json::Value> =
+        (0u8..=255).map(|byte| (letter(byte).to_string(), byte.into())).collect();
+    let tokenizer = serde_json::json!({
+        "version": "1.0", "added_tokens": [], "normalizer": null, "post_processor": null,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+                  "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocabulary, "merges": []},
+    });
+    let files = [("t.jinja", BRIEF), ("r.json", BODY), ("tokenizer.json", &tokenizer.to_string())];
+    let folder = Folder::new("compare-tokens", &files);
+    for (text, code, want) in [("<user>hi", 0, "equal: 8 bytes\n"), ("<user>hi\n", 1, "different from byte 8 on")] {
+        let (address, engine) = engine(vec![(200, serde_json::json!({"token_ids": text.as_bytes()}).to_string())]);
+        let asked = ["--template", "t.jinja", "--request", "r.json", "--tokenizer", ".", "--compare", &address];
+        let output = folder.render(&asked);
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert!(String::from_utf8(output.stdout).unwrap().starts_with(want));
+        engine.join().unwrap();
+    }
+}
+
+/// GPT-2's letter for a byte.
+fn letter(byte: u8) -> char {
+    let plain = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    if plain(byte) {
+        return char::from(byte);
+    }
+    let before = (0..byte).filter(|&other| !plain(other)).count();
+    char::from_u32(256 + u32::try_from(before).unwrap()).unwrap()
+}
+
+#[test]
+fn a_comparison_that_cannot_be_made_is_neither_equal_nor_different() {
+    let folder = Folder::new("compare-fails", &[("t.jinja", BRIEF), ("r.json", BODY)]);
+    let (address, engine) = engine(vec![(404, "{}".to_owned()), (400, "no such field".to_owned())]);
+    let output = folder.render(&["--template", "t.jinja", "--request", "r.json", "--compare", &address]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(output.stdout.is_empty() && String::from_utf8(output.stderr).unwrap().contains("no such field"));
+    engine.join().unwrap();
 }

@@ -79,8 +79,36 @@ pub struct Routed {
     pub ticket: Ticket,
     /// Q + u at routing: what the TTFT fit regresses on.
     pub tokens_ahead: u64,
-    /// Prompt tokens that the first choice is believed to hold.
-    pub predicted_cached: u32,
+    /// What was believed of the prompt, to be held against what the engine says.
+    pub belief: Belief,
+}
+
+/// What a decision believed of a prompt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Belief {
+    /// Prompt tokens that the first choice holds, in whatever tier.
+    pub cached: u32,
+    /// The most that any other candidate holds; `None` when only endpoints of last resort were left.
+    pub elsewhere: Option<u32>,
+    /// As in `Prompt`.
+    pub rendered: bool,
+    /// The last key of its chain; 0 for none.
+    pub leaf: u64,
+}
+
+impl Belief {
+    fn of(decision: &Decision, first: &Candidate, prompt: &Prompt<'_>) -> Self {
+        let held = |candidate: &Candidate| candidate.supply.matched_tokens + candidate.supply.reload_tokens;
+        let others = decision.candidates.iter().filter(|other| other.slot != first.slot).map(held);
+        let elsewhere = if decision.last_resort { None } else { Some(others.fold(0.0, f64::max)) };
+        let whole = |tokens: f64| u32::try_from(whole_tokens(tokens)).unwrap_or(u32::MAX);
+        Self {
+            cached: whole(held(first)),
+            elsewhere: elsewhere.map(whole),
+            rendered: prompt.rendered,
+            leaf: prompt.chain.last().copied().unwrap_or(0),
+        }
+    }
 }
 
 impl Brain {
@@ -189,7 +217,7 @@ impl Brain {
             destination,
             ticket,
             tokens_ahead: first.supply.work.queued_tokens.saturating_add(uncached),
-            predicted_cached: u32::try_from(whole_tokens(first.supply.matched_tokens)).unwrap_or(u32::MAX),
+            belief: Belief::of(&decision, &first, prompt),
             decision,
         }))
     }

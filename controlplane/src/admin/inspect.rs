@@ -12,8 +12,10 @@ use crate::publish::status::Status;
 pub fn pools(view: &View, status: &Status) -> Value {
     let prefixes = |name: &str| {
         let published = status.pools.iter().find(|pool| pool.name == name)?;
-        let PrefixStatus { mode, reason, since, model, .. } = &published.prefixes;
-        Some(json!({"mode": mode, "reason": reason, "since": since, "model": model}))
+        let PrefixStatus { mode, reason, since, model, doubt, truth, .. } = &published.prefixes;
+        let known =
+            json!({"mode": mode, "reason": reason, "since": since, "model": model, "doubt": doubt, "truth": truth});
+        Some(known)
     };
     Value::Array(view.pools.iter().map(|view| pool(view, prefixes(&view.name))).collect())
 }

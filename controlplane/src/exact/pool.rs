@@ -1,4 +1,6 @@
-//! One pool's exact residency, pure: news in, changes of the table out.
+//! One pool's exact residency, pure: news in, changes of the table out. Whether our rendering is believed is `trust`'s part.
+
+mod trust;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,11 +10,13 @@ use shared::clock::Timestamp;
 use shared::identity::{EndpointId, Slot};
 use shared::wire::{Rendering, ResidencyGroup};
 
-use super::status::{EngineStatus, PrefixStatus, PrefixTotals};
+use super::doubt::Doubt;
+use super::oracle::Oracle;
+use super::status::{DoubtStatus, EngineStatus, PrefixStatus, PrefixTotals};
 use super::{ExactModel, ModelState};
 use crate::events::sequence::Coverage;
 use crate::events::subscribe::Update;
-use crate::residency::exact::{ExactResidency, Scope};
+use crate::residency::exact::{ExactCounters, ExactResidency, Scope};
 use crate::residency::holder::Holder;
 
 /// Memory that one pool's blocks may take.
@@ -25,8 +29,14 @@ pub struct ExactPool {
     model: ModelState,
     residency: Option<ExactResidency>,
     streams: BTreeMap<EndpointId, Stream>,
-    /// Published keys of a residency that is no more.
+    /// Published keys of a residency that is no more, or that is withheld.
     retired: Vec<u64>,
+    /// The residency was withheld: all of it is due.
+    restored: bool,
+    oracle: Oracle,
+    doubt: Doubt,
+    /// Tokens in a block, the most that any engine told; 0: none did.
+    block_tokens: u32,
     /// Since when the mode is what it is.
     since: Timestamp,
     secret: u64,
@@ -53,6 +63,10 @@ impl ExactPool {
             residency: None,
             streams: BTreeMap::new(),
             retired: Vec::new(),
+            restored: false,
+            oracle: Oracle::default(),
+            doubt: Doubt::default(),
+            block_tokens: 0,
             since: now,
             secret,
             totals: PrefixTotals::default(),
@@ -62,7 +76,11 @@ impl ExactPool {
     /// The model is now this; what engines told before is void.
     pub fn set_model(&mut self, model: ModelState, chunk_bytes: u32, now: Timestamp) {
         let was = self.is_exact();
-        self.retire();
+        self.withdraw();
+        self.residency = None;
+        self.oracle.clear();
+        self.doubt.reset();
+        (self.restored, self.block_tokens) = (false, 0);
         self.streams.clear();
         self.model = match model {
             ModelState::Ready(model) => match u16::try_from(chunk_bytes) {
@@ -86,8 +104,8 @@ impl ExactPool {
     }
 
     /// Everything published is withdrawn with the next drain.
-    fn retire(&mut self) {
-        if let Some(residency) = self.residency.take() {
+    fn withdraw(&mut self) {
+        if let Some(residency) = &self.residency {
             self.retired.extend(residency.content().into_iter().flat_map(|group| group.keys));
         }
     }
@@ -102,13 +120,18 @@ impl ExactPool {
     /// Are prompts rendered and looked up by what engines told?
     #[must_use]
     pub fn is_exact(&self) -> bool {
-        self.ready().is_some()
+        self.trusted().is_some()
+    }
+
+    /// The model, while it is ready and our rendering of its prompts is believed.
+    fn trusted(&self) -> Option<&Arc<ExactModel>> {
+        self.ready().filter(|_| self.doubt.doubted().is_none())
     }
 
     /// For the table.
     #[must_use]
     pub fn rendering(&self) -> Option<&Rendering> {
-        self.ready().map(|model| &model.rendering)
+        self.trusted().map(|model| &model.rendering)
     }
 
     /// Is what this engine holds known from its events?
@@ -134,13 +157,16 @@ impl ExactPool {
             Update::Batch { batch, .. } => {
                 self.totals.batches += 1;
                 self.totals.events += u64::try_from(batch.events.len()).unwrap_or(0);
+                self.block_tokens = self.block_tokens.max(trust::block_tokens(batch));
                 let refused = batch.events.iter().find_map(|event| residency.apply(slot, event, now).err());
                 if let Some(refused) = refused {
+                    self.oracle.forget(endpoint);
                     self.streams.insert(endpoint, Stream::Unfollowed(refused.to_string()));
                 }
                 false
             }
             Update::Gap { missing, detected_after } => {
+                self.oracle.forget(endpoint);
                 self.totals.missing_batches += missing;
                 let micros = u64::try_from(detected_after.as_micros()).unwrap_or(u64::MAX);
                 self.totals.slowest_detection_us = self.totals.slowest_detection_us.max(micros);
@@ -148,10 +174,12 @@ impl ExactPool {
             }
             Update::Reset(_) => {
                 self.totals.resets += 1;
+                self.oracle.forget(endpoint);
                 residency.reset(slot);
                 false
             }
             Update::Disconnected(why) => {
+                self.oracle.forget(endpoint);
                 let state = if fresh {
                     Stream::Unfollowed(why.clone())
                 } else if let Some(Stream::Broken(since, _)) = before {
@@ -170,6 +198,7 @@ impl ExactPool {
         if let Some(residency) = &mut self.residency {
             residency.reset(slot);
         }
+        self.oracle.forget(endpoint);
         self.streams.insert(endpoint, Stream::Unfollowed(why));
     }
 
@@ -178,11 +207,13 @@ impl ExactPool {
         if let Some(residency) = &mut self.residency {
             residency.reset(slot);
         }
+        self.oracle.forget(endpoint);
         self.streams.remove(&endpoint);
     }
 
-    /// Gives up on engines whose streams have been broken for long.
-    pub fn tick(&mut self, slots: impl Fn(EndpointId) -> Option<Slot>, now: Timestamp) {
+    /// Gives up on engines whose streams have been broken for long, and on a rendering that engines contradict. True when
+    /// the mode changed.
+    pub fn tick(&mut self, slots: impl Fn(EndpointId) -> Option<Slot>, now: Timestamp) -> bool {
         let over = |stream: &Stream| matches!(stream, Stream::Broken(since, _) if now.since(*since) > GRACE);
         let late: Vec<EndpointId> =
             self.streams.iter().filter(|(_, stream)| over(stream)).map(|(&endpoint, _)| endpoint).collect();
@@ -193,12 +224,13 @@ impl ExactPool {
                 None => drop(self.streams.remove(&endpoint)),
             }
         }
+        self.judge(slots, now)
     }
 
     /// Is there anything to drain?
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        !self.retired.is_empty() || self.residency.as_ref().is_some_and(ExactResidency::is_dirty)
+        !self.retired.is_empty() || self.restored || self.residency.as_ref().is_some_and(ExactResidency::is_dirty)
     }
 
     /// What changed since the last call, as the holders now are. Withdrawn keys come first.
@@ -208,21 +240,32 @@ impl ExactPool {
             let keys = core::mem::take(&mut self.retired);
             groups.push(ResidencyGroup { holders: Vec::new(), keys, tokens: Vec::new() });
         }
-        groups.extend(self.residency.iter_mut().flat_map(ExactResidency::drain));
+        // What is withheld is drained all the same: it follows the engines, to be right when it is believed again.
+        let changes = self.residency.as_mut().map(ExactResidency::drain).unwrap_or_default();
+        if core::mem::take(&mut self.restored) {
+            groups.extend(self.content());
+        } else if self.is_exact() {
+            groups.extend(changes);
+        }
         self.totals.shed = self.residency.as_ref().map_or(self.totals.shed, |residency| residency.counters().shed);
         groups
+    }
+
+    /// The residency, unless it is withheld.
+    fn published(&self) -> Option<&ExactResidency> {
+        self.residency.as_ref().filter(|_| self.is_exact())
     }
 
     /// Everything that is held.
     #[must_use]
     pub fn content(&self) -> Vec<ResidencyGroup> {
-        self.residency.as_ref().map(ExactResidency::content).unwrap_or_default()
+        self.published().map(ExactResidency::content).unwrap_or_default()
     }
 
     /// Who holds `key`, ascending.
     #[must_use]
     pub fn holders(&self, key: u64) -> Vec<Holder> {
-        self.residency.as_ref().map(|residency| residency.holders(key)).unwrap_or_default()
+        self.published().map(|residency| residency.holders(key)).unwrap_or_default()
     }
 
     /// For people; `engines` in the order of their slots.
@@ -237,10 +280,11 @@ impl ExactPool {
                 blocks: self.residency.as_ref().map_or(0, |residency| residency.held_by(slot)),
             })
             .collect();
-        let (mode, reason) = match &self.model {
-            ModelState::Loading { from } => ("learned", format!("tokenizer and template are loading from {from}")),
-            ModelState::Failed(why) => ("learned", why.clone()),
-            ModelState::Ready(_) => {
+        let (mode, reason) = match (&self.model, self.doubt.doubted()) {
+            (ModelState::Loading { from }, _) => ("learned", format!("tokenizer and template are loading from {from}")),
+            (ModelState::Failed(why), _) => ("learned", why.clone()),
+            (ModelState::Ready(_), Some(doubted)) => ("learned", doubted.to_string()),
+            (ModelState::Ready(_), None) => {
                 let followed = engines.iter().filter(|engine| engine.followed).count();
                 ("exact", format!("KV events of {followed} of {} engines are followed", engines.len()))
             }
@@ -254,7 +298,22 @@ impl ExactPool {
             blocks: size.blocks,
             memberships: size.memberships,
             bytes: size.bytes,
-            totals: PrefixTotals { shed: counters.shed, orphans: counters.orphans, ..self.totals },
+            doubt: self.doubt.doubted().map(DoubtStatus::of),
+            totals: self.totals(counters),
+            ..PrefixStatus::default()
+        }
+    }
+
+    fn totals(&self, counters: ExactCounters) -> PrefixTotals {
+        let tally = self.doubt.tally();
+        PrefixTotals {
+            shed: counters.shed,
+            orphans: counters.orphans,
+            confirmed_prompts: tally.confirmed,
+            unconfirmed_prompts: tally.unconfirmed,
+            skipped_prompts: self.oracle.skipped(),
+            doubts: tally.doubts,
+            ..self.totals
         }
     }
 

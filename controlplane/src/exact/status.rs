@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+use super::doubt::Doubted;
+use crate::publish::truth::TruthStatus;
+
 /// One pool.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct PrefixStatus {
@@ -23,8 +26,33 @@ pub struct PrefixStatus {
     pub memberships: usize,
     /// Memory behind them.
     pub bytes: usize,
+    /// Why our rendering of prompts is not believed now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<DoubtStatus>,
+    /// How predictions of cached tokens compare with what engines say.
+    pub truth: TruthStatus,
     /// Totals.
     pub totals: PrefixTotals,
+}
+
+/// See `super::doubt::Doubted`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DoubtStatus {
+    /// Prompts that were not announced as rendered here ...
+    pub unconfirmed: usize,
+    /// ... of so many.
+    pub judged: usize,
+    /// The earliest byte from which on they were not.
+    pub from_byte: u64,
+    /// When rendering is tried again, seconds since 1970.
+    pub until: u64,
+}
+
+impl DoubtStatus {
+    pub(super) fn of(doubted: &Doubted) -> Self {
+        let &Doubted { unconfirmed, judged, from_byte, until } = doubted;
+        Self { unconfirmed, judged, from_byte, until: until.as_nanos() / 1_000_000_000 }
+    }
 }
 
 /// One engine.
@@ -58,4 +86,12 @@ pub struct PrefixTotals {
     pub shed: u64,
     /// Blocks that came without their beginning.
     pub orphans: u64,
+    /// Rendered prompts that engines announced as they were rendered here.
+    pub confirmed_prompts: u64,
+    /// Those that they did not.
+    pub unconfirmed_prompts: u64,
+    /// Those that could not be judged: short, known before, or during a loss of events.
+    pub skipped_prompts: u64,
+    /// Times that the rendering was given up because engines contradicted it.
+    pub doubts: u64,
 }

@@ -18,6 +18,7 @@ use super::status::{PoolStatus, Status};
 use crate::bookings::ledger::GatewayId;
 use crate::datastore::View;
 use crate::exact::News;
+use crate::exact::status::PrefixStatus;
 use crate::scrape::Hint;
 
 /// Memberships over all pools unless configured: about 250 MB at the measured 60 bytes.
@@ -43,6 +44,8 @@ pub struct Board {
     seats: BTreeMap<GatewayId, Seat>,
     live_changed: bool,
     view_waits: bool,
+    /// Pools whose prefixes are known another way since the last look.
+    switched: Vec<String>,
 }
 
 impl Board {
@@ -59,6 +62,7 @@ impl Board {
             seats: BTreeMap::new(),
             live_changed: true,
             view_waits: false,
+            switched: Vec::new(),
         }
     }
 
@@ -137,13 +141,18 @@ impl Board {
 
     /// Takes the deltas since the last call, each the content of one segment.
     pub fn take_deltas(&mut self, now: Timestamp) -> Vec<Vec<PoolChange>> {
+        for (name, pool) in &mut self.pools {
+            if pool.tick(now) {
+                self.rows.pools.insert(name.clone(), pool.rows());
+                self.switched.push(name.clone());
+            }
+        }
         let share = self.budget / self.pools.len().max(1);
         let mut changes = diff(&self.published, &self.rows);
         if !changes.is_empty() {
             self.published = self.rows.clone();
         }
         for (name, pool) in &mut self.pools {
-            pool.tick(now);
             pool.prefixes.shrink_to(share, now);
             if pool.prefixes.is_dirty() {
                 let residency = pool.prefixes.drain();
@@ -155,6 +164,16 @@ impl Board {
             pool.slots.published();
         }
         split(changes)
+    }
+
+    /// Pools that turned from exact to learned residency or back of themselves since the last call, as they are now.
+    pub fn take_switched(&mut self) -> Vec<(String, PrefixStatus)> {
+        let names = std::mem::take(&mut self.switched);
+        names
+            .into_iter()
+            .filter_map(|name| Some((self.pools.get(&name)?.prefix_status(), name)))
+            .map(|(s, n)| (n, s))
+            .collect()
     }
 
     /// Something waits for what the last deltas freed (slots, names): `observe` again.

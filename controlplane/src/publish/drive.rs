@@ -21,6 +21,7 @@ use crate::bookings::ledger::GatewayId;
 use crate::clock;
 use crate::datastore::View;
 use crate::exact::News;
+use crate::exact::status::PrefixStatus;
 use crate::scrape::Hint;
 
 /// Shortest time between two publications: a quarter of the 50 ms that sharing between gateways may take is plenty.
@@ -263,6 +264,9 @@ impl Publisher {
     fn publish(&mut self, now: Timestamp) {
         self.published = now;
         let deltas = self.board.take_deltas(now);
+        for (pool, PrefixStatus { mode, reason, .. }) in self.board.take_switched() {
+            tracing::warn!(pool, mode, reason, "prefixes are known another way from now on");
+        }
         let mut news = !deltas.is_empty();
         let stale = {
             let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);

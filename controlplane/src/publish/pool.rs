@@ -12,12 +12,14 @@ use super::prefixes::Prefixes;
 use super::restarts::Restarts;
 use super::slots::{SlotBook, SlotChanges, number};
 use super::status::{EndpointStatus, PoolCounters, PoolStatus, RatesStatus};
+use super::truth::{Mode, Truth};
 use crate::bookings::arrivals::Arrivals;
 use crate::bookings::ledger::{GatewayId, Ledger, Scraped};
 use crate::bookings::load::Load;
 use crate::datastore::{EndpointView, LoadSample, PoolView, Readiness};
 use crate::exact::pool::ExactPool;
 use crate::exact::status::PrefixStatus;
+use crate::exact::witness::Grain;
 use crate::exact::{ModelState, News};
 use crate::rates::fleet::FleetRates;
 use crate::residency::capacity::capacity_chunks;
@@ -33,9 +35,13 @@ pub struct PoolState {
     rates: FleetRates,
     arrivals: Arrivals,
     counters: PoolCounters,
+    truth: Truth,
     unplaced: usize,
     secret: u64,
 }
+
+/// A block of engines that do not say.
+const USUAL_BLOCK_TOKENS: u32 = 64;
 
 /// What a report did besides changing this pool's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,6 +66,7 @@ impl PoolState {
             rates: FleetRates::default(),
             arrivals: Arrivals::default(),
             counters: PoolCounters::default(),
+            truth: Truth::default(),
             unplaced: 0,
         }
     }
@@ -142,11 +149,18 @@ impl PoolState {
         true
     }
 
-    /// What needs no input but time.
-    pub fn tick(&mut self, now: Timestamp) {
-        if let Some(exact) = &mut self.prefixes.exact {
-            exact.tick(|endpoint| self.slots.slot(endpoint), now);
+    /// What needs no input but time. True when it changed how prefixes are known, and with that the pool's rows.
+    pub fn tick(&mut self, now: Timestamp) -> bool {
+        let Some(exact) = &mut self.prefixes.exact else { return false };
+        let changed = exact.tick(|endpoint| self.slots.slot(endpoint), now);
+        if changed && exact.is_exact() {
+            // What was learned of engines meanwhile is under keys that no gateway computes any more.
+            let told = self.view.endpoints.iter().filter(|endpoint| exact.follows(endpoint.id));
+            for slot in told.filter_map(|endpoint| self.slots.slot(endpoint.id)) {
+                self.prefixes.learned.clear(slot);
+            }
         }
+        changed
     }
 
     /// What a gateway says about this pool.
@@ -166,8 +180,9 @@ impl PoolState {
         self.arrivals.observe(u32::try_from(report.routes.len()).unwrap_or(u32::MAX), now);
         for route in &report.routes {
             let Some(slot) = self.known(route.endpoint).and_then(|id| self.slots.slot(id)) else { continue };
-            let told = self.prefixes.exact.as_ref();
-            if route.rendered && told.is_some_and(|exact| exact.follows(EndpointId(route.endpoint))) {
+            let told = self.prefixes.exact.as_mut().filter(|exact| exact.follows(EndpointId(route.endpoint)));
+            if let Some(exact) = told.filter(|_| route.rendered) {
+                exact.routed(route);
                 continue;
             }
             let base = Some(route.base).filter(|&key| key != 0);
@@ -185,7 +200,7 @@ impl PoolState {
             }
         }
         for completion in &report.completions {
-            self.complete(completion);
+            self.complete(completion, now);
         }
         for failure in report.failures.iter().filter(|failure| failure.count > 0) {
             if let Some(endpoint) = self.known(failure.endpoint) {
@@ -204,10 +219,11 @@ impl PoolState {
         None
     }
 
-    fn complete(&mut self, completion: &Completion) {
+    fn complete(&mut self, completion: &Completion, now: Timestamp) {
         if self.known(completion.endpoint).is_none() {
             return;
         }
+        self.hold_against(completion, now);
         self.rates.completion(completion);
         self.counters.completions += 1;
         let (prompt, predicted) = (completion.prompt_tokens, completion.predicted_cached_tokens);
@@ -225,6 +241,26 @@ impl PoolState {
             self.counters.overpredicted_tokens += u64::from(predicted.saturating_sub(cached));
             self.counters.underpredicted_tokens += u64::from(cached.saturating_sub(predicted));
         }
+    }
+
+    /// Compares with what was believed of the request.
+    fn hold_against(&mut self, completion: &Completion, now: Timestamp) {
+        let block_tokens = self.block_tokens();
+        let grain = Grain { block_tokens, chunk_bytes: self.view.settings.chunk_bytes };
+        let mut mode = Mode::Learned;
+        if let Some(exact) = &mut self.prefixes.exact {
+            exact.completed(completion, grain, now);
+            if completion.rendered && exact.is_exact() && exact.follows(EndpointId(completion.endpoint)) {
+                mode = Mode::Exact;
+            }
+        }
+        self.truth.observe(completion, mode, block_tokens);
+    }
+
+    /// Tokens in a block, the most that any engine says.
+    fn block_tokens(&self) -> u32 {
+        let loads = self.view.endpoints.iter().filter_map(|endpoint| endpoint.load.as_ref()?.block_tokens);
+        loads.max().filter(|&tokens| tokens > 0).unwrap_or(USUAL_BLOCK_TOKENS)
     }
 
     /// What `gateway` gets to know, without the age of scrapes (`set_ages` fills it in).
@@ -298,17 +334,20 @@ impl PoolState {
         }
     }
 
-    fn prefix_status(&self) -> PrefixStatus {
+    /// How prefixes are known.
+    #[must_use]
+    pub fn prefix_status(&self) -> PrefixStatus {
+        let truth = self.truth.status();
         let Some(exact) = &self.prefixes.exact else {
             let reason = "the pool's configuration has no `exact`".to_owned();
-            return PrefixStatus { mode: "learned", reason, ..PrefixStatus::default() };
+            return PrefixStatus { mode: "learned", reason, truth, ..PrefixStatus::default() };
         };
-        exact.status(
-            self.view
-                .endpoints
-                .iter()
-                .filter_map(|endpoint| Some((endpoint.id, self.slots.slot(endpoint.id)?, endpoint.address.as_str()))),
-        )
+        let engines = self
+            .view
+            .endpoints
+            .iter()
+            .filter_map(|endpoint| Some((endpoint.id, self.slots.slot(endpoint.id)?, endpoint.address.as_str())));
+        PrefixStatus { truth, ..exact.status(engines) }
     }
 
     fn endpoint_status(&self, endpoint: &EndpointView) -> Option<EndpointStatus> {

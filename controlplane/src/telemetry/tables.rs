@@ -9,6 +9,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use tokio::sync::watch;
 
+use super::truth;
 use crate::exact::status::PrefixTotals;
 use crate::publish::status::{PoolCounters, PoolStatus, Status};
 
@@ -38,9 +39,12 @@ const TOTALS: [Total; 5] = [
 
 type PoolReading = (&'static str, &'static str, fn(&PoolStatus) -> f64);
 
-const POOL_READINGS: [PoolReading; 8] = [
+const POOL_READINGS: [PoolReading; 9] = [
     ("prefix_exact", "1: prefixes are known from KV events; 0: learned from routes", |p| {
         f64::from(u8::from(p.prefixes.mode == "exact"))
+    }),
+    ("prefix_doubted", "1: learned because engines contradicted our rendering of prompts", |p| {
+        f64::from(u8::from(p.prefixes.doubt.is_some()))
     }),
     ("prefix_engines_followed", "Engines whose KV events are followed", |p| {
         float(p.prefixes.engines.iter().filter(|engine| engine.followed).count())
@@ -71,11 +75,12 @@ const POOL_TOTALS: [PoolTotal; 9] = [
 
 type PrefixTotal = (&'static str, &'static str, fn(&PrefixTotals) -> u64);
 
-const PREFIX_TOTALS: [PrefixTotal; 5] = [
+const PREFIX_TOTALS: [PrefixTotal; 6] = [
     ("kv_event_batches", "Batches of KV events applied", |t| t.batches),
     ("kv_events", "KV events in them", |t| t.events),
     ("kv_event_missing_batches", "Batches found missing, whether or not a replay brought them", |t| t.missing_batches),
     ("kv_event_resets", "Times that all that was known of an engine became void", |t| t.resets),
+    ("prefix_doubts", "Times that rendering was given up because engines contradicted it", |t| t.doubts),
     ("prefix_shed_memberships", "Blocks dropped, coldest first, to stay within the memory budget", |t| t.shed),
 ];
 
@@ -115,7 +120,7 @@ impl Collector for TableCollector {
                 ConstCounter::new(read(&pool.prefixes.totals)).encode(family.encode_family(&labels)?)?;
             }
         }
-        Ok(())
+        truth::encode(&status.pools, &mut encoder)
     }
 }
 

@@ -117,6 +117,8 @@ fn finish(answering: Answering, ending: Ending, step: &mut Step<'_>) {
     let tpot = answering.first_token.filter(|_| ending == Ending::Whole);
     let tpot = tpot.and_then(|first| tpot_seconds(first, step.now, output));
     let Sent { pool, routed, prompt_bytes, watched, .. } = answering.sent;
+    let belief = routed.belief;
+    let as_chosen = routed.choices.first() == Some(&answering.by);
     step.brain.ledger.release(routed.ticket);
     if !watched {
         return;
@@ -131,7 +133,10 @@ fn finish(answering: Answering, ending: Ending, step: &mut Step<'_>) {
         prompt_tokens: usage.prompt_tokens.unwrap_or(0),
         cached_tokens: usage.cached_tokens.unwrap_or(0),
         has_cached_tokens: usage.cached_tokens.is_some(),
-        predicted_cached_tokens: routed.predicted_cached,
+        predicted_cached_tokens: belief.cached,
+        predicted_elsewhere_tokens: belief.elsewhere.filter(|_| as_chosen),
+        rendered: belief.rendered,
+        leaf: belief.leaf,
     };
     step.brain.outbox.observe(&pool, Observation::Completion(seen));
     step.effects.push(Effect::Count(Event::Completed {
@@ -139,7 +144,7 @@ fn finish(answering: Answering, ending: Ending, step: &mut Step<'_>) {
         tpot_microseconds: tpot.map(to_micros),
         prompt_tokens: u64::from(usage.prompt_tokens.unwrap_or(0)),
         cached_tokens: u64::from(usage.cached_tokens.unwrap_or(0)),
-        prediction_error: usage.cached_tokens.map(|actual| u64::from(actual.abs_diff(routed.predicted_cached))),
+        prediction_error: usage.cached_tokens.map(|actual| u64::from(actual.abs_diff(belief.cached))),
     }));
 }
 

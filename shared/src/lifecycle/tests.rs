@@ -320,6 +320,46 @@ fn a_rendered_prompt_finds_the_pod_whose_engine_holds_it() {
     assert!(brain.report(1).pools[0].routes.iter().all(|route| route.rendered));
 }
 
+/// What is reported of a request of `question` that `by` answered.
+fn completion(brain: &mut Brain, question: &str, by: &str) -> (wire::Completion, Vec<wire::Route>) {
+    let mut driven = post(brain, CHAT, &[], chat_body("m", question).as_bytes(), at(1));
+    driven.on(response(200, Some(by)), brain, at(2));
+    driven.on(Input::ResponseBody { chunk: TOKEN.as_bytes(), end_of_stream: true }, brain, at(3));
+    let pool = brain.report(1).pools.remove(0);
+    (pool.completions[0], pool.routes)
+}
+
+#[test]
+fn a_completion_says_what_was_believed_of_everybody_and_which_chain_it_was() {
+    let question = &"which pods hold the beginning of this conversation, and how much of it? ".repeat(40);
+    let text = format!("<|user|>{question}<|end|><|assistant|>");
+    let mut brain = brain(vec![exact_pool(2, &text)]);
+    let (seen, routes) = completion(&mut brain, question, "10.0.0.1:3");
+    assert!(seen.predicted_cached_tokens > 700, "{seen:?}");
+    assert_eq!((seen.predicted_elsewhere_tokens, seen.rendered), (Some(0), true));
+    assert_eq!(seen.leaf, *routes[0].keys.last().unwrap());
+
+    let other = format!("{text} and the next turn");
+    let (seen, _) = completion(&mut brain, &other, "10.0.0.9:9");
+    assert_eq!(seen.predicted_elsewhere_tokens, None, "nothing was predicted for who answered");
+}
+
+#[test]
+fn what_others_hold_is_the_most_of_any_of_them() {
+    let question = &"which pods hold the beginning of this conversation, and how much of it? ".repeat(40);
+    let mut change = exact_pool(1, &format!("<|user|>{question}"));
+    let group = change.residency[0].clone();
+    let (keys, tokens) = (group.keys[..50].to_vec(), group.tokens[..50].to_vec());
+    change.residency = vec![
+        wire::ResidencyGroup { holders: vec![4, 13], keys: keys.clone(), tokens: tokens.clone() },
+        wire::ResidencyGroup { holders: vec![4], keys: group.keys[50..].to_vec(), tokens: group.tokens[50..].to_vec() },
+    ];
+    let mut brain = brain(vec![change]);
+    let (seen, _) = completion(&mut brain, question, "10.0.0.1:2");
+    assert_eq!(seen.predicted_cached_tokens, *group.tokens.last().unwrap());
+    assert_eq!(seen.predicted_elsewhere_tokens, Some(200), "in host memory, where a reload finds it");
+}
+
 #[test]
 fn completions_are_looked_up_with_what_the_tokenizer_puts_before_them() {
     let prompt = "a raw prompt that goes on for many chunks, ".repeat(60);

@@ -17,11 +17,11 @@ async fn prefixes(stack: &Stack) -> Value {
 
 /// A stack whose engines are all followed.
 async fn followed(mode: Mode) -> Option<Stack> {
-    followed_in(Stack::new().mode(mode).exact()).await
+    followed_with(Stack::new().mode(mode)).await
 }
 
-async fn followed_in(stack: Builder) -> Option<Stack> {
-    let stack = stack.start().await?;
+async fn followed_with(builder: Builder) -> Option<Stack> {
+    let stack = builder.exact().start().await?;
     eventually("all engines are followed", SOON, async || {
         let prefixes = prefixes(&stack).await;
         let engines = prefixes["engines"].as_array().cloned().unwrap_or_default();
@@ -170,4 +170,75 @@ async fn lost_events_are_replayed_and_a_restarted_engine_holds_nothing() {
         prefixes(&stack).await["totals"]["resets"].as_u64() > Some(0)
     })
     .await;
+}
+
+/// A chat template that is not the one that the pool is configured with: what stands before a message's text differs.
+const ANOTHER_TEMPLATE: &str =
+    "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}[/]\n{% endfor %}[assistant] ";
+
+async fn known(stack: &Stack) -> Value {
+    stack.control().api("/api/v1/pools").await[0]["prefixes"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn engines_that_render_otherwise_make_the_pool_learn_and_say_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let template = folder.path().join("another.jinja");
+    std::fs::write(&template, ANOTHER_TEMPLATE).unwrap();
+    let flags = ["--api-delay-ms", "2", "--chat-template", template.to_str().unwrap()];
+    let Some(stack) = followed_with(Stack::new().sim(&flags)).await else { return };
+    for seed in 0..24 {
+        assert_eq!(ask(&stack, &prose(500 + seed, PROMPT), |_| {}).await.status, 200);
+    }
+    eventually("the pool learns", SOON, async || known(&stack).await["mode"] == "learned").await;
+    let told = known(&stack).await;
+    let reason = told["reason"].as_str().unwrap();
+    assert!(reason.contains("kvasir render --compare") && reason.contains("byte 0 on"), "{told}");
+    assert!(told["doubt"]["unconfirmed"].as_u64() >= Some(16), "{told}");
+    eventually("gateways no longer render", SOON, async || {
+        ask(&stack, "hello", |_| {}).await.decision()["prefix"] != "exact"
+    })
+    .await;
+    let prompt = prose(900, PROMPT);
+    let first = ask(&stack, &prompt, |_| {}).await.engine().to_owned();
+    eventually("routes are learned", SOON, async || held(&explain(&stack, &prompt).await, &first) > 2000.0).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let metrics = client.get(format!("http://{}/metrics", stack.control().http)).send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    assert!(metrics.contains("kvasir_prefix_doubted{pool=\"llama\"} 1"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn engines_that_render_alike_are_confirmed_and_predicted_to_the_block() {
+    let Some(stack) = followed(Mode::Hold).await else { return };
+    for seed in 0..72 {
+        let prompt = prose(1000 + seed % 48, 4000);
+        let answer = ask(&stack, &prompt, |body| {
+            if seed % 3 == 0 {
+                body["cache_salt"] = json!("tenant-a");
+            }
+        })
+        .await;
+        assert_eq!(answer.status, 200);
+    }
+    eventually("all of it was judged", SOON, async || {
+        let totals = prefixes(&stack).await["totals"].clone();
+        let count = |name: &str| totals[name].as_u64().unwrap_or(0);
+        let judged = count("confirmed_prompts") + count("unconfirmed_prompts");
+        judged >= 48 && judged + count("skipped_prompts") >= 72
+    })
+    .await;
+    let all = prefixes(&stack).await;
+    assert_eq!(
+        (all["mode"].as_str(), all["totals"]["unconfirmed_prompts"].as_u64()),
+        (Some("exact"), Some(0)),
+        "{all}"
+    );
+    let truth = known(&stack).await["truth"].clone();
+    assert!(truth["judged"].as_u64() >= Some(72), "{truth}");
+    assert_eq!(truth["wrong_routes"], 0, "{truth}");
+    // The engine counts whole blocks of 16, and the last of a prompt never; a chunk of 128 bytes may end up to 32 tokens
+    // before its last block does.
+    assert!(truth["recent"]["over_p99"].as_u64() <= Some(16), "{truth}");
+    assert!(truth["recent"]["under_p99"].as_u64() <= Some(64), "{truth}");
 }

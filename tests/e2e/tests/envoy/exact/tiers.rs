@@ -6,7 +6,7 @@ use e2e::wait::{SOON, eventually};
 use serde_json::Value;
 
 use super::{
-    PROMPT, ask, behind_its_back, every_worker_has_the_table, explain, followed_in, held, prefixes, reloadable,
+    PROMPT, ask, behind_its_back, every_worker_has_the_table, explain, followed_with, held, prefixes, reloadable,
 };
 
 /// A device that holds some five prompts, and a host memory that holds some ten more.
@@ -22,8 +22,8 @@ async fn flood(home: &str, first: u64, prompts: u64) {
 }
 
 async fn an_offloaded_prefix_draws_its_requests(flags: &[&str]) {
-    let stack = Stack::new().sim(&[&SMALL, flags].concat()).exact();
-    let Some(stack) = followed_in(stack).await else { return };
+    let stack = Stack::new().sim(&[&SMALL, flags].concat());
+    let Some(stack) = followed_with(stack).await else { return };
     let home = stack.sim.addresses[3].clone();
     let prompt = prose(1, PROMPT);
     behind_its_back(&home, &prompt, |_| {}).await;
@@ -62,7 +62,7 @@ async fn an_offloaded_prefix_is_found_by_its_tokens() {
 #[tokio::test(flavor = "multi_thread")]
 async fn adapters_share_neither_with_each_other_nor_with_their_base() {
     let flags = ["--api-delay-ms", "2", "--lora", "french", "--lora", "german"];
-    let Some(stack) = followed_in(Stack::new().sim(&flags).exact().mode(Mode::State)).await else { return };
+    let Some(stack) = followed_with(Stack::new().sim(&flags).mode(Mode::State)).await else { return };
     let home = stack.sim.addresses[1].clone();
     let prompt = prose(3, PROMPT);
     let with = |adapter: &'static str| move |body: &mut Value| body["model"] = adapter.into();
