@@ -1,7 +1,7 @@
 //! Storage for millions of small records under 32-bit numbers. It grows by pages, so it never holds twice what it needs
 //! and never copies; numbers of released records are used again, newest first.
 
-const PAGE_BITS: u32 = 14;
+const PAGE_BITS: u32 = 10;
 const PAGE: usize = 1 << PAGE_BITS;
 
 /// Means "no record" wherever a record number is stored.

@@ -4,13 +4,15 @@
 
 use crate::vocabulary::table::TokenTable;
 
-/// Length byte that sends the reader to the table.
-const LONG: u8 = u8::MAX;
+/// Length that sends the reader to the table.
+const LONG: usize = 0xFF;
 const INLINE: usize = 7;
+/// Bytes in a word; as many may be written past the end of a text.
+const WORD: usize = 8;
 
 pub(super) struct Decoder {
-    /// By token: length, then bytes.
-    words: Vec<[u8; 8]>,
+    /// By token: the length in the low byte, then the bytes.
+    words: Vec<u64>,
     table: TokenTable,
 }
 
@@ -21,28 +23,31 @@ impl Decoder {
         Self { words, table }
     }
 
-    /// Appends what `tokens` stand for; `None` when one of them stands for nothing (`into` is then of no use).
-    pub(super) fn decode(&self, tokens: &[u32], into: &mut Vec<u8>) -> Option<()> {
-        let mut end = into.len();
-        into.resize(end + tokens.len() * INLINE + 1, 0);
-        for &token in tokens {
-            let &[length, bytes @ ..] = self.words.get(usize::try_from(token).ok()?)?;
-            if length == LONG {
-                let bytes = self.table.bytes_of(token)?;
-                into.truncate(end);
-                into.extend_from_slice(bytes);
-                end = into.len();
-                into.resize(end + tokens.len() * INLINE + 1, 0);
-                continue;
-            }
-            if length == 0 {
-                return None;
-            }
-            into.get_mut(end..end + INLINE)?.copy_from_slice(&bytes);
-            end += usize::from(length);
+    /// Writes what `tokens` stand for to the front of `into`, which grows as needed, and returns its length. `None` when
+    /// one of them stands for nothing.
+    pub(super) fn decode(&self, tokens: &[u32], into: &mut Vec<u8>) -> Option<usize> {
+        let needed = tokens.len() * INLINE + WORD;
+        if into.len() < needed {
+            into.resize(needed, 0);
         }
-        into.truncate(end);
-        Some(())
+        let mut end = 0;
+        for (at, &token) in tokens.iter().enumerate() {
+            let word = *self.words.get(token as usize)?;
+            match length(word) {
+                0 => return None,
+                LONG => {
+                    let bytes = self.table.bytes_of(token)?;
+                    into.resize(into.len().max(end + bytes.len() + (tokens.len() - at) * INLINE + WORD), 0);
+                    into.get_mut(end..end + bytes.len())?.copy_from_slice(bytes);
+                    end += bytes.len();
+                }
+                length => {
+                    *into.get_mut(end..)?.first_chunk_mut::<WORD>()? = (word >> 8).to_le_bytes();
+                    end += length;
+                }
+            }
+        }
+        Some(end)
     }
 
     /// How many of the first `tokens` lie within their first `bytes` bytes.
@@ -58,25 +63,22 @@ impl Decoder {
     }
 
     fn len_of(&self, token: u32) -> usize {
-        match usize::try_from(token).ok().and_then(|at| self.words.get(at)) {
-            Some(&[LONG, ..]) => self.table.bytes_of(token).map_or(0, <[u8]>::len),
-            Some(&[length, ..]) => usize::from(length),
-            None => 0,
+        match self.words.get(token as usize).map_or(0, |&word| length(word)) {
+            LONG => self.table.bytes_of(token).map_or(0, <[u8]>::len),
+            length => length,
         }
     }
 }
 
-fn word(bytes: &[u8]) -> [u8; 8] {
-    let mut word = [0; 8];
-    match (word.split_first_mut(), u8::try_from(bytes.len())) {
-        (Some((length, place)), Ok(n)) if bytes.len() <= INLINE => {
-            *length = n;
-            place.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-        }
-        (Some((length, _)), _) => *length = LONG,
-        (None, _) => {}
+const fn length(word: u64) -> usize {
+    (word & 0xFF) as usize
+}
+
+fn word(bytes: &[u8]) -> u64 {
+    if bytes.len() > INLINE {
+        return LONG as u64;
     }
-    word
+    bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)) << 8 | bytes.len() as u64
 }
 
 #[cfg(test)]
@@ -88,10 +90,10 @@ mod tests {
         let long = [b'x'; 300];
         let decoder =
             Decoder::new(TokenTable::new([Some(&b"ab"[..]), None, Some(&long), Some(b"1234567"), Some(b"12345678")]));
-        let mut out = b"=".to_vec();
-        decoder.decode(&[0, 2, 3, 4, 0], &mut out).unwrap();
-        let expected = [&b"=ab"[..], &long, b"123456712345678ab"].concat();
-        assert_eq!(out, expected);
+        let mut out = Vec::new();
+        let length = decoder.decode(&[0, 2, 3, 4, 0], &mut out).unwrap();
+        let expected = [&b"ab"[..], &long, b"123456712345678ab"].concat();
+        assert_eq!(out[..length], expected);
         assert_eq!(decoder.decode(&[0, 1], &mut out), None);
         assert_eq!(decoder.decode(&[5], &mut out), None);
         assert_eq!(decoder.tokens_within(&[0, 2, 3], 301), 1);
