@@ -5,7 +5,7 @@
 
 use shared::identity::Slot;
 
-use super::block::{CHANGED, DIRTY, LINGERING, RELEASED, REPEATED};
+use super::block::{Block, CHANGED, DIRTY, LINGERING, RELEASED, REPEATED};
 use super::chunks::ends;
 use super::sets::{SetId, WordMap};
 use super::standing::Sets;
@@ -105,16 +105,7 @@ impl ExactResidency {
         let before = self.standings.get(block.standing);
         self.sets.swap(before.held, held);
         self.standings.put(&mut block.standing, Sets { held, ..before });
-        self.mark_dirty(number);
-    }
-
-    pub(super) fn mark_dirty(&mut self, number: u32) {
-        if let Some(block) = self.blocks.get_mut(number)
-            && !block.has(DIRTY)
-        {
-            block.flags |= DIRTY;
-            self.dirty.push(number);
-        }
+        mark_dirty(block, number, &mut self.dirty);
     }
 
     /// The engine dropped everything.
@@ -199,5 +190,13 @@ impl ExactResidency {
             let Some(parent) = parent else { return };
             number = parent;
         }
+    }
+}
+
+/// `number` is to be looked at when draining.
+pub(super) fn mark_dirty(block: &mut Block, number: u32, dirty: &mut Vec<u32>) {
+    if !block.has(DIRTY) {
+        block.flags |= DIRTY;
+        dirty.push(number);
     }
 }

@@ -7,6 +7,7 @@ use shared::prefix::ChainRoot;
 
 use super::block::{Block, Naming, Text};
 use super::chunks::ends;
+use super::hold::mark_dirty;
 use super::rolling::Chain;
 use super::sets::{WordMap, fold};
 use super::verdict::{BlockId, Continuation};
@@ -245,10 +246,10 @@ impl ExactResidency {
         block.filled = filled;
         block.tokens = above.saturating_add(u32::try_from(tokens.len()).unwrap_or(u32::MAX));
         block.set_text(Text::Chained);
+        mark_dirty(block, number, &mut self.dirty);
         for (nth, &key) in (0..).zip(&self.scratch.keys) {
             self.chunks.insert(key, number, nth, &self.blocks, &self.tails);
         }
-        self.mark_dirty(number);
         Some(chain)
     }
 

@@ -9,6 +9,7 @@ use shared::identity::Slot;
 
 use super::block::{Naming, REPEATED, Text};
 use super::chunks::ends;
+use super::hold::mark_dirty;
 use super::sets::SetId;
 use super::{ExactResidency, Holder};
 use crate::residency::slab::NONE;
@@ -124,11 +125,11 @@ impl ExactResidency {
         let to = self.blocks.get_mut(copy)?;
         (to.check, to.tokens, to.filled, to.ends, to.tail) = (check, tokens, filled, chunks, tail);
         to.set_text(text);
+        mark_dirty(to, copy, &mut self.dirty);
         let keys: Vec<u64> = ends(self.blocks.get(copy)?, &self.tails).map(|end| end.key).collect();
         for (nth, key) in (0..).zip(keys) {
             self.chunks.insert(key, copy, nth, &self.blocks, &self.tails);
         }
-        self.mark_dirty(copy);
         Some(copy)
     }
 }
