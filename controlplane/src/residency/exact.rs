@@ -17,6 +17,7 @@ mod rolling;
 mod sets;
 mod settle;
 mod shed;
+mod standing;
 mod tails;
 pub mod verdict;
 
@@ -34,6 +35,8 @@ use self::engine::Engines;
 use self::hold::Repeats;
 use self::learn::{Scratch, Waiting};
 use self::sets::HolderSets;
+use self::settle::Row;
+use self::standing::Standings;
 use self::tails::Tails;
 use self::verdict::Verdict;
 use super::holder::{Holder, Tier};
@@ -94,11 +97,16 @@ pub struct ExactResidency {
     tails: Tails,
     chunks: Chunks,
     sets: HolderSets,
+    standings: Standings,
     engines: Engines,
     repeats: Repeats,
     waiting: Waiting,
     /// Blocks whose holders, parent or chain changed since the last drain.
     dirty: Vec<u32>,
+    /// Blocks whose reach changed since, while draining.
+    changed: Vec<u32>,
+    /// What a drain tells; empty between drains.
+    rows: Vec<Row>,
     /// Published chunks whose block is no longer known.
     gone: Vec<u64>,
     lingering: VecDeque<u32>,
@@ -119,10 +127,13 @@ impl ExactResidency {
             tails: Tails::default(),
             chunks: Chunks::default(),
             sets: HolderSets::new(),
+            standings: Standings::default(),
             engines: Engines::default(),
             repeats: Repeats::default(),
             waiting: Waiting::default(),
             dirty: Vec::new(),
+            changed: Vec::new(),
+            rows: Vec::new(),
             gone: Vec::new(),
             lingering: VecDeque::new(),
             clock: 0,
@@ -203,7 +214,10 @@ impl ExactResidency {
     /// What it holds and what that costs.
     #[must_use]
     pub fn size(&self) -> ExactSize {
-        let lists = self.dirty.capacity() * 4 + self.gone.capacity() * 8 + self.lingering.capacity() * 4;
+        let lists = self.rows.capacity() * size_of::<Row>()
+            + (self.dirty.capacity() + self.changed.capacity()) * 4
+            + self.gone.capacity() * 8
+            + self.lingering.capacity() * 4;
         ExactSize {
             chunks: self.chunks.len(),
             blocks: self.blocks.len(),
@@ -212,6 +226,7 @@ impl ExactResidency {
                 + self.tails.bytes()
                 + self.chunks.bytes()
                 + self.sets.bytes()
+                + self.standings.bytes()
                 + self.repeats.bytes()
                 + self.waiting.bytes()
                 + lists,

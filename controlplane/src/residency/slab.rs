@@ -1,39 +1,39 @@
-//! Storage for millions of small records under 32-bit numbers. It grows by pages, so it never holds twice what it needs
-//! and never copies; numbers of released records are used again, newest first.
+//! Storage for millions of small records under 32-bit numbers, in one piece, so that a record is one bounds check away. It
+//! grows by a small part, which large allocations do without copying; numbers of released records are used again, newest
+//! first.
 
-const PAGE_BITS: u32 = 14;
-const PAGE: usize = 1 << PAGE_BITS;
+/// It grows by one part in this many, and at least by as many records.
+const GROWTH: usize = 16;
 
 /// Means "no record" wherever a record number is stored.
 pub(super) const NONE: u32 = u32::MAX;
 
 pub(super) struct Slab<T> {
-    pages: Vec<Vec<T>>,
+    records: Vec<T>,
     free: Vec<u32>,
-    used: u32,
 }
 
 impl<T> Slab<T> {
     pub(super) const fn new() -> Self {
-        Self { pages: Vec::new(), free: Vec::new(), used: 0 }
+        Self { records: Vec::new(), free: Vec::new() }
     }
 
     /// Records in use.
     pub(super) fn len(&self) -> usize {
-        self.used as usize - self.free.len()
+        self.records.len() - self.free.len()
     }
 
     /// Memory behind it, bytes.
     pub(super) fn bytes(&self) -> usize {
-        self.pages.len() * PAGE * size_of::<T>() + self.free.capacity() * size_of::<u32>()
+        self.records.capacity() * size_of::<T>() + self.free.capacity() * size_of::<u32>()
     }
 
     pub(super) fn get(&self, number: u32) -> Option<&T> {
-        self.pages.get((number >> PAGE_BITS) as usize)?.get(number as usize % PAGE)
+        self.records.get(number as usize)
     }
 
     pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut T> {
-        self.pages.get_mut((number >> PAGE_BITS) as usize)?.get_mut(number as usize % PAGE)
+        self.records.get_mut(number as usize)
     }
 
     /// `None` when all numbers are taken.
@@ -42,15 +42,11 @@ impl<T> Slab<T> {
             *self.get_mut(number)? = record;
             return Some(number);
         }
-        let number = self.used;
-        if number == NONE {
-            return None;
+        let number = u32::try_from(self.records.len()).ok().filter(|&number| number != NONE)?;
+        if self.records.len() == self.records.capacity() {
+            self.records.reserve_exact(GROWTH.max(self.records.len() / GROWTH));
         }
-        if self.pages.last().is_none_or(|page| page.len() == PAGE) {
-            self.pages.push(Vec::with_capacity(PAGE));
-        }
-        self.pages.last_mut()?.push(record);
-        self.used += 1;
+        self.records.push(record);
         Some(number)
     }
 
@@ -61,6 +57,6 @@ impl<T> Slab<T> {
 
     /// All records ever made, in number order; the caller tells released ones apart.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        (0u32..).zip(self.pages.iter().flatten())
+        (0u32..).zip(&self.records)
     }
 }

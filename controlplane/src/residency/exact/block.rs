@@ -7,7 +7,8 @@ use hashbrown::HashTable;
 
 use super::fork::Forks;
 use super::rolling::Chain;
-use super::sets::{SetId, fold};
+use super::sets::fold;
+use super::standing::Standing;
 use crate::events::event::BlockHash;
 use crate::residency::slab::{NONE, Slab};
 
@@ -34,7 +35,8 @@ pub(super) enum Text {
 }
 
 const TEXT: u8 = 0b11;
-const RELEASED: u8 = 1 << 2;
+/// Free for another block.
+pub(super) const RELEASED: u8 = 1 << 2;
 /// In the list of blocks to look at when draining.
 pub(super) const DIRTY: u8 = 1 << 3;
 /// Among those whose holders changed, while draining.
@@ -46,7 +48,7 @@ pub(super) const LINGERING: u8 = 1 << 6;
 /// `child` is the number of a fork.
 pub(super) const FORK: u8 = 1 << 7;
 
-/// 52 bytes.
+/// 40 bytes.
 pub(super) struct Block {
     name: [u32; 2],
     /// Of its own tokens: tells engines that name alike from those that do not.
@@ -54,12 +56,7 @@ pub(super) struct Block {
     pub(super) parent: u32,
     /// The only child, or a fork.
     pub(super) child: u32,
-    /// Place among its siblings in the parent's fork.
-    pub(super) place: u32,
-    /// Who has the block.
-    pub(super) held: SetId,
-    /// Who has it and every block before it, as of the last drain.
-    pub(super) reach: SetId,
+    pub(super) standing: Standing,
     /// Chunk ends, then the saved chain; `Chained` only.
     pub(super) tail: u32,
     /// Tokens up to its end; `Chained` only.
@@ -162,9 +159,7 @@ impl Blocks {
             check: 0,
             parent: NONE,
             child: NONE,
-            place: 0,
-            held: SetId::EMPTY,
-            reach: SetId::EMPTY,
+            standing: Standing::NOBODY,
             tail: NONE,
             tokens: 0,
             naming: naming.0,
@@ -173,10 +168,23 @@ impl Blocks {
             ends: 0,
             flags: 0,
         })?;
-        let (slab, secret) = (&self.slab, self.secret);
-        let rehash = |&n: &u32| slab.get(n).map_or(0, |b| spread(secret, b.naming, b.name()));
-        self.by_name.insert_unique(spread(secret, naming.0, name.0), number, rehash);
+        self.make_room();
+        let rehash = rehash(&self.slab, self.secret);
+        self.by_name.insert_unique(self.spread(naming.0, name.0), number, rehash);
         Some(number)
+    }
+
+    /// A table that is full of marks of departed names would double; while there is room without them, it is made anew.
+    fn make_room(&mut self) {
+        let (taken, most) = (self.by_name.len(), self.by_name.num_buckets() / 8 * 7);
+        if taken < self.by_name.capacity() || taken + taken / 16 >= most {
+            return;
+        }
+        let rehash = rehash(&self.slab, self.secret);
+        let names = core::mem::replace(&mut self.by_name, HashTable::with_capacity(most));
+        for number in names {
+            self.by_name.insert_unique(rehash(&number), number, &rehash);
+        }
     }
 
     /// Nobody finds it by its name any more.
@@ -197,48 +205,31 @@ impl Blocks {
         }
     }
 
-    pub(super) fn is_live(&self, number: u32) -> bool {
-        self.slab.get(number).is_some_and(|block| !block.has(RELEASED))
-    }
-
     /// Makes `child` a child of `parent`; it has no parent yet.
     pub(super) fn link(&mut self, child: u32, parent: u32) {
         let Some(above) = self.slab.get_mut(parent) else { return };
-        let place = if above.has(FORK) {
-            self.forks.push(above.child, child)
+        if above.has(FORK) {
+            self.forks.push(above.child, child);
         } else if above.child == NONE {
             above.child = child;
-            0
         } else {
             above.child = self.forks.open(above.child, child);
             above.flags |= FORK;
-            1
-        };
+        }
         if let Some(block) = self.slab.get_mut(child) {
             block.parent = parent;
-            block.place = place;
         }
     }
 
     /// Takes the block from its parent, which is returned.
     pub(super) fn unlink(&mut self, number: u32) -> Option<u32> {
-        let block = self.slab.get_mut(number)?;
-        let (parent, place) = (core::mem::replace(&mut block.parent, NONE), block.place);
+        let parent = core::mem::replace(&mut self.slab.get_mut(number)?.parent, NONE);
         let above = self.slab.get_mut(parent)?;
         if !above.has(FORK) {
             above.child = NONE;
-            return Some(parent);
-        }
-        let fork = above.child;
-        let moved = self.forks.take(fork, place);
-        if let Some(only) = self.forks.close_if_single(fork)
-            && let Some(above) = self.slab.get_mut(parent)
-        {
+        } else if let Some(only) = self.forks.take(above.child, number) {
             above.flags &= !FORK;
             above.child = only;
-        }
-        if let Some(sibling) = moved.and_then(|moved| self.slab.get_mut(moved)) {
-            sibling.place = place;
         }
         Some(parent)
     }
@@ -253,12 +244,16 @@ impl Blocks {
 
     /// Memory behind it, bytes.
     pub(super) fn bytes(&self) -> usize {
-        self.slab.bytes() + self.by_name.capacity() * 8 / 7 * 5 + self.forks.bytes()
+        self.slab.bytes() + self.by_name.allocation_size() + self.forks.bytes()
     }
 
     fn spread(&self, naming: u16, name: u64) -> u64 {
         spread(self.secret, naming, name)
     }
+}
+
+fn rehash(slab: &Slab<Block>, secret: u64) -> impl Fn(&u32) -> u64 {
+    move |&number| slab.get(number).map_or(0, |block| spread(secret, block.naming, block.name()))
 }
 
 fn spread(secret: u64, naming: u16, name: u64) -> u64 {

@@ -4,7 +4,7 @@
 use hashbrown::HashTable;
 
 use super::block::{Block, Blocks, END_BYTES};
-use super::sets::{WordMap, fold};
+use super::sets::fold;
 use super::tails::Tails;
 
 /// One chunk end of a block.
@@ -26,98 +26,86 @@ pub(super) fn ends<'a>(block: &'a Block, tails: &'a Tails) -> impl Iterator<Item
     })
 }
 
-/// Chunk key -> blocks that end it.
+/// The key of chunk end `nth` of `block`.
+fn key_of(block: &Block, nth: u8, tails: &Tails) -> Option<u64> {
+    let start = usize::from(nth) * END_BYTES;
+    let key = tails.get(block.tail, block.tail_len())?.get(start..start + 8)?;
+    key.first_chunk().map(|&key| u64::from_le_bytes(key))
+}
+
+/// Chunk key -> blocks that end it. The keys themselves stand in the blocks' tails.
 #[derive(Default)]
 pub(super) struct Chunks {
-    /// The first block of each.
-    by_key: HashTable<Entry>,
-    /// All blocks of chunks that have several.
-    several: WordMap<Vec<u32>>,
+    ends: HashTable<Place>,
+    /// Places whose key has another place.
+    repeated: usize,
 }
 
-#[derive(Clone, Copy)]
-struct Entry {
-    block: u32,
-    /// Of the key; tells most others apart without a look at the block.
-    tag: u32,
+/// Where a chunk end stands: a block and which of its ends. 5 bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place {
+    block: [u8; 4],
+    nth: u8,
 }
 
-impl Entry {
-    fn hash(self) -> u64 {
-        fold(u64::from(self.tag))
+impl Place {
+    fn new(block: u32, nth: u8) -> Self {
+        Self { block: block.to_le_bytes(), nth }
     }
 
-    fn is(self, key: u64, blocks: &Blocks, tails: &Tails) -> bool {
-        self.tag == tag(key) && blocks.get(self.block).is_some_and(|block| ends(block, tails).any(|end| end.key == key))
+    fn block(self) -> u32 {
+        u32::from_le_bytes(self.block)
+    }
+
+    fn key(self, blocks: &Blocks, tails: &Tails) -> Option<u64> {
+        key_of(blocks.get(self.block())?, self.nth, tails)
     }
 }
 
 impl Chunks {
     pub(super) fn len(&self) -> usize {
-        self.by_key.len()
+        self.ends.len() - self.repeated
     }
 
-    /// `block`, whose tail is in place, ends the chunk `key`.
-    pub(super) fn insert(&mut self, key: u64, block: u32, blocks: &Blocks, tails: &Tails) {
-        let entry = Entry { block, tag: tag(key) };
-        match self.by_key.find(entry.hash(), |entry| entry.is(key, blocks, tails)) {
-            None => drop(self.by_key.insert_unique(entry.hash(), entry, |&entry| entry.hash())),
-            Some(first) if first.block != block => {
-                let first = first.block;
-                self.several.entry(key).or_insert_with(|| vec![first]).push(block);
-            }
-            Some(_) => {}
-        }
+    /// `block`, whose tail is in place, ends the chunk `key` with its end `nth`.
+    pub(super) fn insert(&mut self, key: u64, block: u32, nth: u8, blocks: &Blocks, tails: &Tails) {
+        self.repeated += usize::from(self.is_known(key, blocks, tails));
+        let rehash = |place: &Place| place.key(blocks, tails).map_or(0, fold);
+        self.ends.insert_unique(fold(key), Place::new(block, nth), rehash);
     }
 
     /// `block`, whose tail is still in place, no longer counts.
-    pub(super) fn remove(&mut self, key: u64, block: u32, blocks: &Blocks, tails: &Tails) {
-        let hash = Entry { block, tag: tag(key) }.hash();
-        if self.several.is_empty() {
-            // Then the block alone ends it: no look at its tail is needed.
-            if let Ok(entry) = self.by_key.find_entry(hash, |entry| entry.block == block && entry.tag == tag(key)) {
-                entry.remove();
-            }
-            return;
-        }
-        let Ok(mut entry) = self.by_key.find_entry(hash, |entry| entry.is(key, blocks, tails)) else { return };
-        match self.several.get_mut(&key) {
-            None if entry.get().block == block => drop(entry.remove()),
-            None => {}
-            Some(several) => {
-                several.retain(|&other| other != block);
-                if let Some(&first) = several.first() {
-                    entry.get_mut().block = first;
-                }
-                if several.len() <= 1 {
-                    self.several.remove(&key);
-                }
+    pub(super) fn remove(&mut self, key: u64, block: u32, nth: u8, blocks: &Blocks, tails: &Tails) {
+        let place = Place::new(block, nth);
+        if let Ok(entry) = self.ends.find_entry(fold(key), |&other| other == place) {
+            entry.remove();
+            if self.repeated > 0 && self.is_known(key, blocks, tails) {
+                self.repeated -= 1;
             }
         }
     }
 
     /// Every block that ends `key`.
-    pub(super) fn blocks_of(&self, key: u64, blocks: &Blocks, tails: &Tails, into: &mut Vec<u32>) {
-        into.clear();
-        if let Some(several) = self.several.get(&key) {
-            into.extend_from_slice(several);
-        } else {
-            let hash = fold(u64::from(tag(key)));
-            into.extend(self.by_key.find(hash, |entry| entry.is(key, blocks, tails)).map(|entry| entry.block));
-        }
+    pub(super) fn blocks_of(&self, key: u64, blocks: &Blocks, tails: &Tails) -> impl Iterator<Item = u32> {
+        self.places(key, blocks, tails).map(Place::block)
     }
 
-    /// Is it known to end in one block only? Cheap; a no may be wrong.
-    pub(super) fn is_single(&self, key: u64) -> bool {
-        self.several.is_empty() || !self.several.contains_key(&key)
+    /// Does no other block end `key`, the end `nth` of `block`?
+    pub(super) fn is_single(&self, key: u64, block: u32, nth: u8, blocks: &Blocks, tails: &Tails) -> bool {
+        let own = Place::new(block, nth);
+        let is_other = |&place: &Place| place != own && place.key(blocks, tails) == Some(key);
+        self.repeated == 0 || !self.ends.iter_hash(fold(key)).any(is_other)
+    }
+
+    fn is_known(&self, key: u64, blocks: &Blocks, tails: &Tails) -> bool {
+        self.places(key, blocks, tails).next().is_some()
+    }
+
+    fn places(&self, key: u64, blocks: &Blocks, tails: &Tails) -> impl Iterator<Item = Place> {
+        self.ends.iter_hash(fold(key)).copied().filter(move |place| place.key(blocks, tails) == Some(key))
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let lists: usize = self.several.values().map(|list| list.capacity() * 4).sum();
-        self.by_key.capacity() * 8 / 7 * 9 + self.several.capacity() * 8 / 7 * 33 + lists
+        self.ends.allocation_size()
     }
-}
-
-fn tag(key: u64) -> u32 {
-    u32::try_from(key >> 32).unwrap_or(0)
 }

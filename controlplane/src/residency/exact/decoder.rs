@@ -1,16 +1,18 @@
-//! Token ids -> bytes at the speed of copying: a word per token that holds its bytes when they are seven or less.
+//! Token ids -> bytes at the speed of copying: a word per token that holds its bytes when they are 15 or less.
 //!
 //! A token that the vocabulary does not know ends the text: what stands behind it cannot be told.
 
 use crate::vocabulary::table::TokenTable;
 
-/// Length byte that sends the reader to the table.
-const LONG: u8 = u8::MAX;
-const INLINE: usize = 7;
+/// Length that sends the reader to the table.
+const LONG: usize = 0xFF;
+const INLINE: usize = 15;
+/// Bytes in a word; as many may be written past the end of a text.
+const WORD: usize = 16;
 
 pub(super) struct Decoder {
-    /// By token: length, then bytes.
-    words: Vec<[u8; 8]>,
+    /// By token: the length in the low byte, then the bytes.
+    words: Vec<u128>,
     table: TokenTable,
 }
 
@@ -21,28 +23,38 @@ impl Decoder {
         Self { words, table }
     }
 
-    /// Appends what `tokens` stand for; `None` when one of them stands for nothing (`into` is then of no use).
-    pub(super) fn decode(&self, tokens: &[u32], into: &mut Vec<u8>) -> Option<()> {
-        let mut end = into.len();
-        into.resize(end + tokens.len() * INLINE + 1, 0);
-        for &token in tokens {
-            let &[length, bytes @ ..] = self.words.get(usize::try_from(token).ok()?)?;
-            if length == LONG {
-                let bytes = self.table.bytes_of(token)?;
-                into.truncate(end);
-                into.extend_from_slice(bytes);
-                end = into.len();
-                into.resize(end + tokens.len() * INLINE + 1, 0);
-                continue;
-            }
-            if length == 0 {
-                return None;
-            }
-            into.get_mut(end..end + INLINE)?.copy_from_slice(&bytes);
-            end += usize::from(length);
+    /// Writes what `tokens` stand for to the front of `into`, which grows as needed, and returns its length. `None` when
+    /// one of them stands for nothing.
+    pub(super) fn decode(&self, tokens: &[u32], into: &mut Vec<u8>) -> Option<usize> {
+        let needed = tokens.len() * INLINE + WORD;
+        if into.len() < needed {
+            into.resize(needed, 0);
         }
-        into.truncate(end);
-        Some(())
+        let all = into.len();
+        let mut rest = into.as_mut_slice();
+        for &token in tokens {
+            let word = *self.words.get(token as usize)?;
+            let length = length(word);
+            if length.wrapping_sub(1) >= INLINE {
+                return self.decode_long(tokens, into);
+            }
+            *rest.first_chunk_mut::<WORD>()? = (word >> 8).to_le_bytes();
+            rest = rest.get_mut(length..)?;
+        }
+        Some(all - rest.len())
+    }
+
+    /// As `decode`, whatever the tokens' lengths.
+    #[cold]
+    fn decode_long(&self, tokens: &[u32], into: &mut Vec<u8>) -> Option<usize> {
+        let mut end = 0;
+        for &token in tokens {
+            let bytes = self.table.bytes_of(token)?;
+            into.resize(into.len().max(end + bytes.len()), 0);
+            into.get_mut(end..end + bytes.len())?.copy_from_slice(bytes);
+            end += bytes.len();
+        }
+        Some(end)
     }
 
     /// How many of the first `tokens` lie within their first `bytes` bytes.
@@ -58,25 +70,22 @@ impl Decoder {
     }
 
     fn len_of(&self, token: u32) -> usize {
-        match usize::try_from(token).ok().and_then(|at| self.words.get(at)) {
-            Some(&[LONG, ..]) => self.table.bytes_of(token).map_or(0, <[u8]>::len),
-            Some(&[length, ..]) => usize::from(length),
-            None => 0,
+        match self.words.get(token as usize).map_or(0, |&word| length(word)) {
+            LONG => self.table.bytes_of(token).map_or(0, <[u8]>::len),
+            length => length,
         }
     }
 }
 
-fn word(bytes: &[u8]) -> [u8; 8] {
-    let mut word = [0; 8];
-    match (word.split_first_mut(), u8::try_from(bytes.len())) {
-        (Some((length, place)), Ok(n)) if bytes.len() <= INLINE => {
-            *length = n;
-            place.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-        }
-        (Some((length, _)), _) => *length = LONG,
-        (None, _) => {}
+const fn length(word: u128) -> usize {
+    (word & 0xFF) as usize
+}
+
+fn word(bytes: &[u8]) -> u128 {
+    if bytes.len() > INLINE {
+        return LONG as u128;
     }
-    word
+    bytes.iter().rev().fold(0, |word, &byte| word << 8 | u128::from(byte)) << 8 | bytes.len() as u128
 }
 
 #[cfg(test)]
@@ -85,13 +94,17 @@ mod tests {
 
     #[test]
     fn short_and_long_tokens_decode_to_their_bytes_and_unknown_ones_to_nothing() {
-        let long = [b'x'; 300];
-        let decoder =
-            Decoder::new(TokenTable::new([Some(&b"ab"[..]), None, Some(&long), Some(b"1234567"), Some(b"12345678")]));
-        let mut out = b"=".to_vec();
-        decoder.decode(&[0, 2, 3, 4, 0], &mut out).unwrap();
-        let expected = [&b"=ab"[..], &long, b"123456712345678ab"].concat();
-        assert_eq!(out, expected);
+        let (long, edge) = ([b'x'; 300], [b'y'; 15]);
+        let past = [b'z'; 16];
+        let decoder = Decoder::new(TokenTable::new([Some(&b"ab"[..]), None, Some(&long), Some(&edge), Some(&past)]));
+        let mut out = Vec::new();
+        for (tokens, expected) in [
+            (&[0, 3, 0][..], [&b"ab"[..], &edge, b"ab"].concat()),
+            (&[0, 2, 3, 4, 0], [&b"ab"[..], &long, &edge, &past, b"ab"].concat()),
+        ] {
+            let length = decoder.decode(tokens, &mut out).unwrap();
+            assert_eq!(out[..length], expected);
+        }
         assert_eq!(decoder.decode(&[0, 1], &mut out), None);
         assert_eq!(decoder.decode(&[5], &mut out), None);
         assert_eq!(decoder.tokens_within(&[0, 2, 3], 301), 1);

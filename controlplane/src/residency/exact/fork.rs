@@ -1,5 +1,5 @@
-//! The children of blocks that have several. Unordered: a child remembers its place, the last takes the place of one
-//! that leaves.
+//! The children of blocks that have several, in no order. A child is found by looking through its siblings, which is
+//! cheaper than every block knowing its place: few blocks have siblings.
 
 /// Forks under 32-bit numbers.
 #[derive(Default)]
@@ -21,25 +21,18 @@ impl Forks {
         number
     }
 
-    /// Returns the child's place.
-    pub(super) fn push(&mut self, number: u32, child: u32) -> u32 {
-        let Some(fork) = self.forks.get_mut(number as usize) else { return 0 };
-        fork.push(child);
-        u32::try_from(fork.len() - 1).unwrap_or(u32::MAX)
-    }
-
-    /// Takes the child out; returns who has its place now.
-    pub(super) fn take(&mut self, number: u32, place: u32) -> Option<u32> {
-        let fork = self.forks.get_mut(number as usize)?;
-        if (place as usize) < fork.len() {
-            fork.swap_remove(place as usize);
+    pub(super) fn push(&mut self, number: u32, child: u32) {
+        if let Some(fork) = self.forks.get_mut(number as usize) {
+            fork.push(child);
         }
-        fork.get(place as usize).copied()
     }
 
-    /// The last child, whose fork is then gone.
-    pub(super) fn close_if_single(&mut self, number: u32) -> Option<u32> {
+    /// Takes the child out. Returns the last one left, whose fork is then gone.
+    pub(super) fn take(&mut self, number: u32, child: u32) -> Option<u32> {
         let fork = self.forks.get_mut(number as usize)?;
+        if let Some(place) = fork.iter().position(|&other| other == child) {
+            fork.swap_remove(place);
+        }
         let &[only] = &**fork else { return None };
         *fork = Vec::new();
         self.free.push(number);

@@ -5,9 +5,10 @@
 
 use shared::identity::Slot;
 
-use super::block::{CHANGED, DIRTY, LINGERING, REPEATED};
+use super::block::{Block, CHANGED, DIRTY, LINGERING, RELEASED, REPEATED};
 use super::chunks::ends;
 use super::sets::{SetId, WordMap};
+use super::standing::Sets;
 use super::verdict::BlockId;
 use super::{Counting, ExactResidency, Holder};
 use crate::residency::slab::NONE;
@@ -26,7 +27,7 @@ pub(super) struct Repeats {
 
 impl Repeats {
     pub(super) fn bytes(&self) -> usize {
-        self.copies.capacity() * 8 / 7 * 17
+        self.copies.allocation_size()
     }
 
     fn key(block: u32, holder: Holder) -> u64 {
@@ -55,20 +56,24 @@ impl Repeats {
 }
 
 impl ExactResidency {
+    /// Who has the block and who reaches it.
+    pub(super) fn sets_of(&self, number: u32) -> Sets {
+        self.blocks.get(number).map_or(Sets::NOBODY, |block| self.standings.get(block.standing))
+    }
+
     /// `holder` announced the block.
     pub(super) fn hold(&mut self, number: u32, holder: Holder, now: u16) {
         let Some(block) = self.blocks.get_mut(number) else { return };
         block.touched = now;
-        let held = self.sets.with(block.held, holder);
-        if held == block.held {
-            if self.engines.counting(holder.slot_index()) == Counting::PerBlock {
-                block.flags |= REPEATED;
-                self.repeats.add(number, holder, 1);
-            }
-            return;
+        let before = self.standings.get(block.standing).held;
+        let held = self.sets.with(before, holder);
+        if held != before {
+            self.engines.gain(holder.slot_index());
+            self.set_held(number, held);
+        } else if self.engines.counting(holder.slot_index()) == Counting::PerBlock {
+            block.flags |= REPEATED;
+            self.repeats.add(number, holder, 1);
         }
-        self.engines.gain(holder.slot_index());
-        self.set_held(number, held);
     }
 
     /// `holder` dropped one copy.
@@ -87,29 +92,20 @@ impl ExactResidency {
 
     /// `holder` has no copy left; the caller lets go of the block.
     pub(super) fn release_all(&mut self, number: u32, holder: Holder) {
-        let Some(block) = self.blocks.get(number) else { return };
-        let held = self.sets.without(block.held, holder);
-        if held != block.held {
+        let before = self.sets_of(number).held;
+        let held = self.sets.without(before, holder);
+        if held != before {
             self.engines.lose(holder.slot_index());
             self.set_held(number, held);
         }
     }
 
     pub(super) fn set_held(&mut self, number: u32, held: SetId) {
-        if let Some(block) = self.blocks.get_mut(number) {
-            self.sets.swap(block.held, held);
-            block.held = held;
-        }
-        self.mark_dirty(number);
-    }
-
-    pub(super) fn mark_dirty(&mut self, number: u32) {
-        if let Some(block) = self.blocks.get_mut(number)
-            && !block.has(DIRTY)
-        {
-            block.flags |= DIRTY;
-            self.dirty.push(number);
-        }
+        let Some(block) = self.blocks.get_mut(number) else { return };
+        let before = self.standings.get(block.standing);
+        self.sets.swap(before.held, held);
+        self.standings.put(&mut block.standing, Sets { held, ..before });
+        mark_dirty(block, number, &mut self.dirty);
     }
 
     /// The engine dropped everything.
@@ -120,7 +116,7 @@ impl ExactResidency {
         let of_slot = |holder: &&Holder| holder.slot_index() == slot.index();
         let mut theirs: Vec<(u32, Holder)> = Vec::new();
         for (number, block) in self.blocks.iter() {
-            let holders = self.sets.holders(block.held).iter().filter(of_slot);
+            let holders = self.sets.holders(self.standings.get(block.standing).held).iter().filter(of_slot);
             theirs.extend(holders.map(|&holder| (number, holder)));
         }
         for &(number, holder) in &theirs {
@@ -145,7 +141,7 @@ impl ExactResidency {
             return self.forget_unused(number);
         }
         let Some(block) = self.blocks.get_mut(number) else { return };
-        if block.held != SetId::EMPTY || block.child != NONE || block.has(LINGERING) {
+        if self.standings.get(block.standing).held != SetId::EMPTY || block.child != NONE || block.has(LINGERING) {
             return;
         }
         block.flags |= LINGERING;
@@ -167,22 +163,23 @@ impl ExactResidency {
     /// Forgets the block if nobody has it and nothing hangs on it, then its ancestors for which the same became true.
     pub(super) fn forget_unused(&mut self, mut number: u32) {
         while let Some(block) = self.blocks.get(number) {
-            let needed = block.held != SetId::EMPTY || block.child != NONE || block.has(LINGERING | CHANGED);
-            if needed || !self.blocks.is_live(number) {
+            let sets = self.standings.get(block.standing);
+            let needed = sets.held != SetId::EMPTY || block.child != NONE;
+            if needed || block.has(LINGERING | CHANGED | RELEASED) {
                 return;
             }
-            for end in ends(block, &self.tails) {
-                if block.reach != SetId::EMPTY {
+            for (nth, end) in (0..).zip(ends(block, &self.tails)) {
+                if sets.reach != SetId::EMPTY {
                     self.gone.push(end.key);
                 }
-                self.chunks.remove(end.key, number, &self.blocks, &self.tails);
+                self.chunks.remove(end.key, number, nth, &self.blocks, &self.tails);
             }
             if block.tail != NONE {
                 self.tails.release(block.tail, block.tail_len());
             }
-            self.sets.swap(block.reach, SetId::EMPTY);
+            self.sets.swap(sets.reach, SetId::EMPTY);
             if let Some(block) = self.blocks.get_mut(number) {
-                block.reach = SetId::EMPTY;
+                self.standings.put(&mut block.standing, Sets::NOBODY);
             }
             self.waiting.take(number);
             if let Some(verdict) = &mut self.verdict {
@@ -193,5 +190,13 @@ impl ExactResidency {
             let Some(parent) = parent else { return };
             number = parent;
         }
+    }
+}
+
+/// `number` is to be looked at when draining.
+pub(super) fn mark_dirty(block: &mut Block, number: u32, dirty: &mut Vec<u32>) {
+    if !block.has(DIRTY) {
+        block.flags |= DIRTY;
+        dirty.push(number);
     }
 }

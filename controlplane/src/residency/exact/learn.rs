@@ -7,6 +7,7 @@ use shared::prefix::ChainRoot;
 
 use super::block::{Block, Naming, Text};
 use super::chunks::ends;
+use super::hold::mark_dirty;
 use super::rolling::Chain;
 use super::sets::{WordMap, fold};
 use super::verdict::{BlockId, Continuation};
@@ -50,7 +51,7 @@ impl Waiting {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.tokens.capacity() * 8 / 7 * 25 + self.count * 4
+        self.tokens.allocation_size() + self.count * 4
     }
 }
 
@@ -137,12 +138,12 @@ impl ExactResidency {
                 self.rename(block);
                 // The parent may have been there for that block only.
                 cursor.parent = parent.and_then(|name| self.find_or_add(cursor.naming, name));
-                found = None;
+                found = self.blocks.find(cursor.naming, name);
             }
         }
         let block = match found {
             Some(block) => block,
-            None => self.find_or_add(cursor.naming, name)?,
+            None => self.blocks.add(cursor.naming, name)?,
         };
         if self.blocks.get(block)?.text() == Text::Unknown {
             self.describe(block, cursor, told);
@@ -245,20 +246,20 @@ impl ExactResidency {
         block.filled = filled;
         block.tokens = above.saturating_add(u32::try_from(tokens.len()).unwrap_or(u32::MAX));
         block.set_text(Text::Chained);
-        for &key in &self.scratch.keys {
-            self.chunks.insert(key, number, &self.blocks, &self.tails);
+        mark_dirty(block, number, &mut self.dirty);
+        for (nth, &key) in (0..).zip(&self.scratch.keys) {
+            self.chunks.insert(key, number, nth, &self.blocks, &self.tails);
         }
-        self.mark_dirty(number);
         Some(chain)
     }
 
     /// Writes what the block is to remember; returns the chunks that it ends and the bytes of the unfinished one.
     fn write_tail(&mut self, chain: &mut Chain, tokens: &[u32]) -> Option<(u8, u16)> {
         let Scratch { text, tail, keys } = &mut self.scratch;
-        text.clear();
         tail.clear();
         keys.clear();
-        self.decoder.decode(tokens, text)?;
+        let length = self.decoder.decode(tokens, text)?;
+        let text = text.get_mut(..length)?;
         let decoder = &self.decoder;
         chain.absorb(text, usize::from(self.scope.chunk_bytes.max(1)), |key, taken| {
             let after = tokens.len() - decoder.tokens_within(tokens, taken);

@@ -9,6 +9,7 @@ use shared::identity::Slot;
 
 use super::block::{Naming, REPEATED, Text};
 use super::chunks::ends;
+use super::hold::mark_dirty;
 use super::sets::SetId;
 use super::{ExactResidency, Holder};
 use crate::residency::slab::NONE;
@@ -19,7 +20,7 @@ impl ExactResidency {
     pub(super) fn part_from_others(&mut self, slot: Slot, number: u32) -> Naming {
         let naming = self.engines.naming(slot);
         let Some(block) = self.blocks.get(number) else { return naming };
-        let holders = self.sets.holders(block.held);
+        let holders = self.sets.holders(self.standings.get(block.standing).held);
         let others = holders.iter().any(|holder| holder.slot_index() != slot.index());
         // Nobody has it, but somebody has what comes after it.
         let needed = holders.is_empty() && block.child != NONE;
@@ -37,7 +38,7 @@ impl ExactResidency {
     /// Nobody holds the block any more. Returns how many did; the caller lets go of it.
     pub(super) fn drop_held(&mut self, number: u32) -> usize {
         let Some(block) = self.blocks.get(number) else { return 0 };
-        let holders = self.sets.holders(block.held).to_vec();
+        let holders = self.sets.holders(self.standings.get(block.standing).held).to_vec();
         let repeated = block.has(REPEATED);
         for &holder in &holders {
             if repeated {
@@ -58,8 +59,8 @@ impl ExactResidency {
         }
         let mut theirs: Vec<(u32, Vec<Holder>)> = Vec::new();
         for (number, block) in self.blocks.iter().filter(|(_, block)| block.naming == Naming::SHARED.0) {
-            let holders = self.sets.holders(block.held).iter().filter(|holder| holder.slot_index() == slot.index());
-            let holders: Vec<Holder> = holders.copied().collect();
+            let holders = self.sets.holders(self.standings.get(block.standing).held).iter().copied();
+            let holders: Vec<Holder> = holders.filter(|holder| holder.slot_index() == slot.index()).collect();
             if !holders.is_empty() {
                 theirs.push((number, holders));
             }
@@ -71,8 +72,7 @@ impl ExactResidency {
                 let more = self.repeats.drop_all(*number, holder);
                 self.release_all(*number, holder);
                 self.engines.gain(holder.slot_index());
-                let held = self.blocks.get(copy).map_or(SetId::EMPTY, |block| block.held);
-                let held = self.sets.with(held, holder);
+                let held = self.sets.with(self.sets_of(copy).held, holder);
                 self.set_held(copy, held);
                 if more > 0
                     && let Some(block) = self.blocks.get_mut(copy)
@@ -125,11 +125,11 @@ impl ExactResidency {
         let to = self.blocks.get_mut(copy)?;
         (to.check, to.tokens, to.filled, to.ends, to.tail) = (check, tokens, filled, chunks, tail);
         to.set_text(text);
+        mark_dirty(to, copy, &mut self.dirty);
         let keys: Vec<u64> = ends(self.blocks.get(copy)?, &self.tails).map(|end| end.key).collect();
-        for key in keys {
-            self.chunks.insert(key, copy, &self.blocks, &self.tails);
+        for (nth, key) in (0..).zip(keys) {
+            self.chunks.insert(key, copy, nth, &self.blocks, &self.tails);
         }
-        self.mark_dirty(copy);
         Some(copy)
     }
 }

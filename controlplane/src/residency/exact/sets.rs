@@ -11,7 +11,7 @@ use crate::residency::holder::Holder;
 
 /// Number of a set. `SetId::EMPTY` is nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct SetId(u32);
+pub(super) struct SetId(pub(super) u32);
 
 impl SetId {
     pub(super) const EMPTY: Self = Self(0);
@@ -181,8 +181,8 @@ impl HolderSets {
 
     pub(super) fn bytes(&self) -> usize {
         let holders: usize = self.sets.iter().map(|set| size_of_val(&*set.holders)).sum();
-        let memos = (self.changed.capacity() + self.reaching.capacity()) * 8 / 7 * (size_of::<(u64, SetId)>() + 1);
-        let tables = self.by_holders.capacity() * 8 / 7 * 5 + self.free.capacity() * 4;
+        let memos = self.changed.allocation_size() + self.reaching.allocation_size();
+        let tables = self.by_holders.allocation_size() + self.free.capacity() * 4;
         self.sets.capacity() * size_of::<CountedSet>() + holders + memos + tables
     }
 }

@@ -7,41 +7,44 @@ use std::collections::BTreeMap;
 
 use shared::wire::ResidencyGroup;
 
-use super::block::{Block, CHANGED, DIRTY, Text};
-use super::chunks::{ChunkEnd, ends};
+use super::block::{CHANGED, DIRTY, Text};
+use super::chunks::ends;
 use super::sets::SetId;
+use super::standing::Sets;
 use super::{ExactResidency, Holder};
 use crate::residency::slab::NONE;
 
 /// A chunk and who holds it.
-type Row = (SetId, u64, u32);
+pub(super) type Row = (SetId, u64, u32);
 
 impl ExactResidency {
     /// What changed since the last call, as the holders now are; ordered by holders, then key.
     pub fn drain(&mut self) -> Vec<ResidencyGroup> {
         self.shed_overflow();
-        let changed = self.settle();
-        let mut rows = Vec::with_capacity(changed.len() + self.gone.len());
-        let mut blocks = Vec::new();
-        for &number in &changed {
+        self.settle();
+        let mut rows = core::mem::take(&mut self.rows);
+        for number in self.changed.drain(..) {
             let Some(block) = self.blocks.get_mut(number) else { continue };
             block.flags &= !CHANGED;
-            let reach = block.reach;
+            let reach = self.standings.get(block.standing).reach;
             let Some(block) = self.blocks.get(number) else { continue };
-            for end in ends(block, &self.tails) {
-                if self.chunks.is_single(end.key) {
+            for (nth, end) in (0..).zip(ends(block, &self.tails)) {
+                if self.chunks.is_single(end.key, number, nth, &self.blocks, &self.tails) {
                     rows.push((reach, end.key, if reach == SetId::EMPTY { 0 } else { end.tokens }));
                 } else {
                     self.gone.push(end.key);
                 }
             }
         }
-        for key in core::mem::take(&mut self.gone) {
-            self.chunks.blocks_of(key, &self.blocks, &self.tails, &mut blocks);
-            let (holders, tokens) = self.union(key, &blocks);
+        let mut gone = core::mem::take(&mut self.gone);
+        for key in gone.drain(..) {
+            let (holders, tokens) = self.union(key);
             rows.push((self.sets.intern(&holders), key, tokens));
         }
-        let groups = self.groups(rows);
+        self.gone = gone;
+        let groups = self.groups(&mut rows);
+        rows.clear();
+        self.rows = rows;
         self.sets.sweep();
         groups
     }
@@ -56,10 +59,11 @@ impl ExactResidency {
     #[must_use]
     pub fn content(&self) -> Vec<ResidencyGroup> {
         let (mut rows, mut several) = (Vec::new(), Vec::new());
-        for (_, block) in self.blocks.iter().filter(|(_, block)| block.reach != SetId::EMPTY) {
-            for end in ends(block, &self.tails) {
-                if self.chunks.is_single(end.key) {
-                    rows.push((block.reach, end.key, end.tokens));
+        for (number, block) in self.blocks.iter() {
+            let reach = self.standings.get(block.standing).reach;
+            for (nth, end) in (0..).zip(ends(block, &self.tails)).filter(|_| reach != SetId::EMPTY) {
+                if self.chunks.is_single(end.key, number, nth, &self.blocks, &self.tails) {
+                    rows.push((reach, end.key, end.tokens));
                 } else {
                     several.push(end.key);
                 }
@@ -67,98 +71,102 @@ impl ExactResidency {
         }
         several.sort_unstable();
         several.dedup();
-        let mut groups = self.by_holders(rows);
-        let mut blocks = Vec::new();
+        let mut unions = BTreeMap::<_, Vec<_>>::new();
         for key in several {
-            self.chunks.blocks_of(key, &self.blocks, &self.tails, &mut blocks);
-            let (holders, tokens) = self.union(key, &blocks);
-            groups.entry(holders).or_default().push((key, tokens));
+            let (holders, tokens) = self.union(key);
+            unions.entry(holders).or_default().push((key, tokens));
         }
-        groups.into_iter().map(|(holders, chunks)| group(&holders, chunks)).collect()
+        let mut groups = self.groups(&mut rows);
+        groups.extend(unions.into_iter().map(|(holders, chunks)| group(&holders, chunks.into_iter())));
+        groups
     }
 
     /// Who holds `key`, ascending; empty when nobody does.
     #[must_use]
     pub fn holders(&self, key: u64) -> Vec<Holder> {
-        let mut blocks = Vec::new();
-        self.chunks.blocks_of(key, &self.blocks, &self.tails, &mut blocks);
-        self.union(key, &blocks).0
+        self.union(key).0
     }
 
-    /// Brings `reach` up to date; returns the blocks where it changed, each marked `CHANGED`.
-    fn settle(&mut self) -> Vec<u32> {
-        let (mut changed, mut stack) = (Vec::new(), Vec::new());
-        for number in core::mem::take(&mut self.dirty) {
-            if let Some(block) = self.blocks.get_mut(number) {
-                block.flags &= !DIRTY;
+    /// Brings `reach` up to date; lists the blocks where it changed, each marked `CHANGED`.
+    fn settle(&mut self) {
+        let mut dirty = core::mem::take(&mut self.dirty);
+        let mut below = Vec::new();
+        for number in dirty.drain(..) {
+            // Others were forgotten since, or came after their parents.
+            if self.blocks.get(number).is_some_and(|block| block.has(DIRTY)) {
+                below.push(number);
             }
-            stack.push(number);
-            while let Some(number) = stack.pop() {
-                if self.refresh(number, &mut changed) {
-                    stack.extend_from_slice(self.blocks.children(number));
+            while let Some(number) = below.pop() {
+                if self.refresh(number) {
+                    below.extend_from_slice(self.blocks.children(number));
                 }
             }
         }
-        changed
+        self.dirty = dirty;
     }
 
     /// Did the block's reach change?
-    fn refresh(&mut self, number: u32, changed: &mut Vec<u32>) -> bool {
-        let Some(block) = self.blocks.get(number) else { return false };
-        let above = self.blocks.get(block.parent).map_or(SetId::EMPTY, |above| above.reach);
+    fn refresh(&mut self, number: u32) -> bool {
+        let Some(block) = self.blocks.get_mut(number) else { return false };
+        block.flags &= !DIRTY;
+        let before = self.standings.get(block.standing);
         let reach = match block.text() {
-            Text::Chained if block.parent == NONE => block.held,
-            Text::Chained => self.sets.reaching(block.held, above),
+            Text::Chained if block.parent == NONE => before.held,
+            Text::Chained => {
+                let above = block.parent;
+                self.sets.reaching(before.held, self.sets_of(above).reach)
+            }
             Text::Unknown | Text::Waiting | Text::Stopped => SetId::EMPTY,
         };
-        let Some(block) = self.blocks.get_mut(number).filter(|block| block.reach != reach) else { return false };
-        self.sets.swap(block.reach, reach);
-        block.reach = reach;
+        if reach == before.reach {
+            return false;
+        }
+        let Some(block) = self.blocks.get_mut(number) else { return false };
+        self.sets.swap(before.reach, reach);
+        self.standings.put(&mut block.standing, Sets { reach, ..before });
         if !block.has(CHANGED) {
             block.flags |= CHANGED;
-            changed.push(number);
+            self.changed.push(number);
         }
         true
     }
 
-    /// Whoever reaches any of `blocks`, and the least tokens that one of them tells for the chunk.
-    fn union(&self, key: u64, blocks: &[u32]) -> (Vec<Holder>, u32) {
+    /// Whoever reaches any of the blocks that end `key`, and the least tokens that one of them tells for the chunk.
+    fn union(&self, key: u64) -> (Vec<Holder>, u32) {
         let (mut holders, mut tokens) = (Vec::new(), None::<u32>);
-        let reached = blocks.iter().filter_map(|&number| self.blocks.get(number)).filter(|b| b.reach != SetId::EMPTY);
-        for block in reached {
-            holders.extend_from_slice(self.sets.holders(block.reach));
-            let end = self.end_of(block, key);
-            tokens = tokens.min(end.map(|end| end.tokens)).or(end.map(|end| end.tokens));
+        for number in self.chunks.blocks_of(key, &self.blocks, &self.tails) {
+            let Some(block) = self.blocks.get(number) else { continue };
+            let reach = self.standings.get(block.standing).reach;
+            if reach != SetId::EMPTY {
+                holders.extend_from_slice(self.sets.holders(reach));
+                let end = ends(block, &self.tails).find(|end| end.key == key);
+                tokens = tokens.min(end.map(|end| end.tokens)).or(end.map(|end| end.tokens));
+            }
         }
         holders.sort_unstable();
         holders.dedup();
         (holders, tokens.unwrap_or(0))
     }
 
-    fn end_of(&self, block: &Block, key: u64) -> Option<ChunkEnd> {
-        ends(block, &self.tails).find(|end| end.key == key)
-    }
-
-    fn groups(&self, rows: Vec<Row>) -> Vec<ResidencyGroup> {
-        self.by_holders(rows).into_iter().map(|(holders, chunks)| group(&holders, chunks)).collect()
-    }
-
-    fn by_holders(&self, mut rows: Vec<Row>) -> BTreeMap<Vec<Holder>, Vec<(u64, u32)>> {
+    /// A chunk may be listed twice, in the same words.
+    fn groups(&self, rows: &mut Vec<Row>) -> Vec<ResidencyGroup> {
         rows.sort_unstable();
-        let same_set = |a: &Row, b: &Row| a.0 == b.0;
-        let runs = rows.chunk_by(same_set).filter_map(|run| Some((run.first()?.0, run)));
-        runs.map(|(set, run)| {
-            (self.sets.holders(set).to_vec(), run.iter().map(|&(_, key, tokens)| (key, tokens)).collect())
-        })
-        .collect()
+        rows.dedup();
+        let runs = rows.chunk_by(|a, b| a.0 == b.0);
+        let of_set = |run: &[Row]| {
+            let holders = self.sets.holders(run.first()?.0);
+            Some(group(holders, run.iter().map(|&(_, key, tokens)| (key, tokens))))
+        };
+        let mut groups: Vec<_> = runs.filter_map(of_set).collect();
+        groups.sort_unstable_by(|a, b| a.holders.cmp(&b.holders));
+        groups
     }
 }
 
-/// A chunk may be listed twice, in the same words.
-fn group(holders: &[Holder], mut chunks: Vec<(u64, u32)>) -> ResidencyGroup {
-    chunks.sort_unstable();
-    chunks.dedup();
-    let keys = chunks.iter().map(|&(key, _)| key).collect();
-    let tokens = if holders.is_empty() { Vec::new() } else { chunks.iter().map(|&(_, tokens)| tokens).collect() };
+fn group(holders: &[Holder], chunks: impl ExactSizeIterator<Item = (u64, u32)>) -> ResidencyGroup {
+    let (keys, mut tokens): (Vec<u64>, Vec<u32>) = chunks.unzip();
+    if holders.is_empty() {
+        tokens.clear();
+    }
     ResidencyGroup { holders: holders.iter().map(|holder| holder.wire()).collect(), keys, tokens }
 }

@@ -2,10 +2,11 @@
 //! state its chain stopped in. The owner remembers the length; a number alone finds nothing.
 
 /// Lengths are rounded up to this.
-const GRAIN: usize = 4;
+const GRAIN: usize = 2;
 /// Longest string.
 pub(super) const LONGEST: usize = 8 << 10;
-const PAGE_BYTES: usize = 16 << 10;
+/// Strings in a page.
+const PAGE: usize = 64;
 
 #[derive(Default)]
 pub(super) struct Tails {
@@ -41,10 +42,9 @@ impl Tails {
     pub(super) fn get(&self, number: u32, len: usize) -> Option<&[u8]> {
         let class = len.div_ceil(GRAIN);
         let size = class * GRAIN;
-        let per_page = per_page(size);
         let number = usize::try_from(number).ok()?;
-        let start = number % per_page * size;
-        self.classes.get(class)?.pages.get(number / per_page)?.get(start..start + len)
+        let start = number % PAGE * size;
+        self.classes.get(class)?.pages.get(number / PAGE)?.get(start..start + len)
     }
 
     pub(super) fn release(&mut self, number: u32, len: usize) {
@@ -61,8 +61,12 @@ impl Tails {
 
     /// Memory behind it, bytes.
     pub(super) fn bytes(&self) -> usize {
-        self.classes.capacity() * size_of::<Class>()
-            + self.classes.iter().map(|c| c.pages.len() * PAGE_BYTES + c.free.capacity() * 4).sum::<usize>()
+        let pages = |(class, of): (usize, &Class)| {
+            of.pages.len() * PAGE * class * GRAIN
+                + of.pages.capacity() * size_of::<Box<[u8]>>()
+                + of.free.capacity() * 4
+        };
+        self.classes.capacity() * size_of::<Class>() + self.classes.iter().enumerate().map(pages).sum::<usize>()
     }
 }
 
@@ -72,8 +76,8 @@ impl Class {
             return Some(number);
         }
         let number = self.used;
-        if usize::try_from(number).ok()? == self.pages.len() * per_page(size) {
-            self.pages.push(vec![0; per_page(size) * size].into());
+        if usize::try_from(number).ok()? == self.pages.len() * PAGE {
+            self.pages.push(vec![0; PAGE * size].into());
         }
         self.used = number.checked_add(1)?;
         Some(number)
@@ -81,15 +85,8 @@ impl Class {
 
     fn place(&mut self, number: u32, size: usize) -> Option<&mut [u8]> {
         let number = usize::try_from(number).ok()?;
-        let start = number % per_page(size) * size;
-        self.pages.get_mut(number / per_page(size))?.get_mut(start..start + size)
-    }
-}
-
-const fn per_page(size: usize) -> usize {
-    match PAGE_BYTES.checked_div(size) {
-        Some(strings) => strings,
-        None => PAGE_BYTES,
+        let start = number % PAGE * size;
+        self.pages.get_mut(number / PAGE)?.get_mut(start..start + size)
     }
 }
 
