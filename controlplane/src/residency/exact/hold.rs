@@ -171,6 +171,7 @@ impl ExactResidency {
             if needed || !self.blocks.is_live(number) {
                 return;
             }
+            let id = BlockId::new(number, block.block_hash());
             for end in ends(block, &self.tails) {
                 if block.reach != SetId::EMPTY {
                     self.gone.push(end.key);
@@ -186,7 +187,7 @@ impl ExactResidency {
             }
             self.waiting.take(number);
             if let Some(verdict) = &mut self.verdict {
-                verdict.forget(BlockId(number));
+                verdict.forget(id);
             }
             let parent = self.blocks.unlink(number);
             self.blocks.release(number);
