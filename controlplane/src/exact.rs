@@ -5,6 +5,8 @@
 
 pub mod drive;
 mod fetch;
+pub mod inquiries;
+pub mod judge;
 pub mod pool;
 pub mod status;
 
@@ -13,6 +15,8 @@ use std::sync::Arc;
 use shared::identity::EndpointId;
 use shared::wire;
 
+use self::inquiries::Inquiries;
+use self::judge::Judged;
 use crate::events::subscribe::Update;
 use crate::vocabulary::table::TokenTable;
 
@@ -25,6 +29,8 @@ pub struct ExactModel {
     pub rendering: wire::Rendering,
     /// What its tokens stand for.
     pub tokens: TokenTable,
+    /// Where blocks wait to be re-encoded; `None`: they are not.
+    pub inquiries: Option<Inquiries>,
 }
 
 /// How far a pool's model is.
@@ -52,4 +58,6 @@ pub enum News {
     Update(EndpointId, Update),
     /// An engine's events cannot be followed, for this reason.
     Unfollowed(EndpointId, String),
+    /// Re-encoding said this of blocks that engines told of.
+    Judged(Judged),
 }
