@@ -23,6 +23,8 @@ pub struct Config {
     pub grpc: SocketAddr,
     /// Where people and probes connect (HTTP).
     pub http: SocketAddr,
+    /// Where engines that connect to us publish their KV events (ZMQ); `None`: nowhere.
+    pub events: Option<SocketAddr>,
     /// At least one; names are unique. The first is the default of gateways.
     pub pools: Vec<Pool>,
     /// What `kvasir envoy` and `kvasir standalone` render.
@@ -65,6 +67,8 @@ pub struct Exact {
     pub chat_template_kwargs: String,
     /// How the engines prepare messages.
     pub frontend: shared::wire::Frontend,
+    /// Is generated text re-encoded, to see whether a prompt would hit its blocks?
+    pub check_generated: bool,
     /// Where the engines publish; `None`: they are asked.
     pub events: Option<EventPorts>,
 }

@@ -7,6 +7,8 @@
 pub mod doubt;
 pub mod drive;
 mod fetch;
+pub mod inquiries;
+pub mod judge;
 pub mod oracle;
 pub mod pool;
 pub mod status;
@@ -17,6 +19,8 @@ use std::sync::Arc;
 use shared::identity::EndpointId;
 use shared::wire;
 
+use self::inquiries::Inquiries;
+use self::judge::Judged;
 use crate::events::subscribe::Update;
 use crate::vocabulary::table::TokenTable;
 
@@ -29,6 +33,8 @@ pub struct ExactModel {
     pub rendering: wire::Rendering,
     /// What its tokens stand for.
     pub tokens: TokenTable,
+    /// Where blocks wait to be re-encoded; `None`: they are not.
+    pub inquiries: Option<Inquiries>,
 }
 
 /// How far a pool's model is.
@@ -56,4 +62,6 @@ pub enum News {
     Update(EndpointId, Update),
     /// An engine's events cannot be followed, for this reason.
     Unfollowed(EndpointId, String),
+    /// Re-encoding said this of blocks that engines told of.
+    Judged(Judged),
 }

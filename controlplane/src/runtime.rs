@@ -49,7 +49,7 @@ pub enum StartError {
     Listen {
         /// Which one.
         address: SocketAddr,
-        /// `listen.grpc` or `listen.http`.
+        /// `listen.grpc`, `listen.http` or `listen.events`.
         what: &'static str,
         /// What the system says.
         source: std::io::Error,
@@ -65,6 +65,8 @@ pub struct Running {
     pub grpc: SocketAddr,
     /// Where HTTP listens.
     pub http: SocketAddr,
+    /// Where engines connect to publish; `None`: nowhere.
+    pub events: Option<SocketAddr>,
     /// Views and updates.
     pub datastore: Datastore,
     /// Where gateways' failures and bookings are hinted.

@@ -2,6 +2,7 @@
 //! closed sets. What can be read off the view (endpoints by state, load, ages) is computed when somebody scrapes.
 
 mod collect;
+pub mod door;
 mod fetch;
 pub mod process;
 pub mod tables;

@@ -15,7 +15,7 @@ pub mod self_test;
 pub mod table;
 mod tekken;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod tiktoken;
 
 use xxhash_rust::xxh64::xxh64;

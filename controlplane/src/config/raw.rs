@@ -31,6 +31,11 @@ pub struct Listen {
     pub grpc: Option<Address>,
     /// HTTP for metrics, health and the API: `ip:port` or a port. Default `0.0.0.0:9090`.
     pub http: Option<Address>,
+    /// KV events (ZMQ) of engines that connect instead of being connected to: `ip:port` or a port. They name themselves by
+    /// topic, as llm-d has it: `--kv-events-config '{"endpoint":"tcp://KVASIR:5557","topic":"kv@POD_IP:PORT@MODEL",…}'`, the
+    /// port may be left out where no other endpoint has the IP. Followed for pools with `exact`; an endpoint that is heard
+    /// here is not connected to. Missed batches cannot be asked for. Default: off.
+    pub events: Option<Address>,
 }
 
 /// `ip:port`, or a port on all interfaces.
@@ -101,6 +106,10 @@ pub struct Exact {
     pub chat_template_kwargs: Option<serde_json::Map<String, serde_json::Value>>,
     /// Which of vLLM's API servers the engines run: `python` (default) or `rust`.
     pub frontend: Option<Frontend>,
+    /// Re-encode what the engines generate, off every request's path: blocks whose tokens the next turn's text will not be
+    /// cut into are not counted as held. Keeps the tokenizer in memory (40 to 240 MB). Default true.
+    #[serde(default = "yes")]
+    pub check_generated: bool,
     /// Where the engines publish.
     #[serde(default)]
     pub events: Events,

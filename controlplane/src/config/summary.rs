@@ -11,6 +11,9 @@ pub fn summary(config: &Config, listed: &dyn Fn(&Pool) -> Result<usize, String>)
     let mut out = String::new();
     line(&mut out, 0, format!("gateways connect to gRPC {}", config.grpc));
     line(&mut out, 0, format!("metrics, health and API on http://{}", config.http));
+    if let Some(events) = config.events {
+        line(&mut out, 0, format!("engines may connect to {events} and publish KV events"));
+    }
     let first = config.pools.iter().map(|pool| pool.name.as_str()).min().filter(|_| config.pools.len() > 1);
     for pool in &config.pools {
         let default = if first == Some(&pool.name) { " (gets requests that name no model, too)" } else { "" };

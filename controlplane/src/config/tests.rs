@@ -185,3 +185,20 @@ fn the_manual_states_the_defaults() {
     let smallest = parse("pools: [{name: llama, discovery: {static: {endpoints: []}}}]").unwrap();
     assert_eq!(parse(&stated).unwrap(), smallest);
 }
+
+#[test]
+fn engines_may_connect_only_where_it_says_so() {
+    let with = |events: &str| {
+        Config::parse(
+            &format!(
+                "listen: {{{events}}}\npools: [{{name: p, discovery: {{static: {{endpoints: ['10.0.0.1:8000']}}}}}}]"
+            ),
+            Path::new("/"),
+        )
+    };
+    assert_eq!(with("").unwrap().events, None);
+    assert_eq!(with("events: 5557").unwrap().events, Some("0.0.0.0:5557".parse().unwrap()));
+    assert_eq!(with("events: '127.0.0.1:0'").unwrap().events, Some("127.0.0.1:0".parse().unwrap()));
+    let refused = with("events: everywhere").unwrap_err().to_string();
+    assert!(refused.contains("listen.events: must be ip:port or a port"), "{refused}");
+}

@@ -80,6 +80,7 @@ pub(super) fn config(raw: raw::Config, folder: &Path) -> Result<Config, Vec<Prob
     let mut checks = Checks::default();
     let grpc = checks.address("listen.grpc", raw.listen.grpc, ([0, 0, 0, 0], 9002));
     let http = checks.address("listen.http", raw.listen.http, ([0, 0, 0, 0], 9090));
+    let events = raw.listen.events.map(|address| checks.address("listen.events", Some(address), ([0, 0, 0, 0], 5557)));
     if raw.pools.is_empty() {
         checks.refuse("pools", "must have at least one pool", "none");
     }
@@ -98,7 +99,7 @@ pub(super) fn config(raw: raw::Config, folder: &Path) -> Result<Config, Vec<Prob
             "must be hold with more than one pool: state mode cannot change the route, so only one pool is reached";
         checks.refuse("gateway.mode", rule, format!("state and {} pools", pools.len()));
     }
-    if checks.0.is_empty() { Ok(Config { grpc, http, pools, gateway }) } else { Err(checks.0) }
+    if checks.0.is_empty() { Ok(Config { grpc, http, events, pools, gateway }) } else { Err(checks.0) }
 }
 
 fn pool(checks: &mut Checks, path: &str, raw: raw::Pool, folder: &Path) -> Pool {
@@ -233,6 +234,7 @@ fn exact(checks: &mut Checks, path: &str, raw: raw::Exact, folder: &Path) -> Exa
             .and_then(|kwargs| serde_json::to_string(&kwargs).ok())
             .unwrap_or_default(),
         frontend,
+        check_generated: raw.check_generated,
         events: event_ports(checks, &format!("{path}.events"), raw.events),
     }
 }

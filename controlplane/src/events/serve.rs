@@ -1,6 +1,7 @@
 //! Engines that dial us: a publisher whose endpoint is no wildcard connects instead of binding. One gate listens on one
 //! port for many engines; whose batches they are is told by the topic and the engine's address, because ZMTP tells no more.
 //!
+//! A topic that several endpoints claim (a bare IP that some share) belongs to none of them: counted as unknown.
 //! Ranks of one engine dial consecutive ports, so each rank has its own gate.
 
 use std::net::{IpAddr, SocketAddr};
@@ -23,11 +24,15 @@ use crate::clock;
 
 /// More connections than this are refused.
 const MOST: usize = 4096;
+/// Characters of an unknown topic that are logged.
+const SHOWN: usize = 200;
 
 /// Whose batches go where.
 #[derive(Clone, Debug)]
 struct Route {
     id: u64,
+    /// Routes of one owner may all take a message.
+    owner: String,
     topic: String,
     /// `None`: any engine.
     from: Option<IpAddr>,
@@ -50,6 +55,7 @@ impl Route {
 pub struct Gate {
     routes: Arc<watch::Sender<Vec<Route>>>,
     admitted: Arc<AtomicU64>,
+    unknown: Arc<AtomicU64>,
 }
 
 /// Dropping it ends the delivery to its follower.
@@ -75,14 +81,21 @@ impl Gate {
     /// Without followers.
     #[must_use]
     pub fn new() -> Self {
-        Self { routes: Arc::new(watch::Sender::new(Vec::new())), admitted: Arc::default() }
+        Self { routes: Arc::new(watch::Sender::new(Vec::new())), admitted: Arc::default(), unknown: Arc::default() }
     }
 
-    /// Delivers batches whose topic begins with `topic` and that come `from` this address to `follower`.
+    /// Messages that were nobody's, so far.
     #[must_use]
-    pub fn admit(&self, topic: &str, from: Option<IpAddr>, follower: &Follower) -> Admission {
+    pub fn unknown(&self) -> u64 {
+        self.unknown.load(Ordering::Relaxed)
+    }
+
+    /// Delivers batches whose topic begins with `topic` and that come `from` this address to `follower`, which follows
+    /// the endpoint `owner`.
+    #[must_use]
+    pub fn admit(&self, owner: &str, topic: &str, from: Option<IpAddr>, follower: &Follower) -> Admission {
         let id = self.admitted.fetch_add(1, Ordering::Relaxed);
-        let route = Route { id, topic: topic.to_owned(), from, inbox: follower.inbox() };
+        let route = Route { id, owner: owner.to_owned(), topic: topic.to_owned(), from, inbox: follower.inbox() };
         self.routes.send_modify(|routes| routes.push(route));
         Admission { id, gate: self.clone() }
     }
@@ -130,23 +143,39 @@ impl Gate {
         for route in known {
             self.meet(&route, met).await;
         }
+        let mut told = false;
         loop {
             let parts = match link.receive().await {
                 Ok(parts) => parts,
                 Err(error) => return error,
             };
-            let Some(route) = parts.first().and_then(|topic: &Bytes| self.route(topic, from)) else { continue };
-            self.meet(&route, met).await;
-            match frames::published(&parts, route.topic.as_bytes()) {
-                Some(published) => route.inbox.offer(published, clock::now()),
-                None => route.inbox.refuse(),
+            let topic = parts.first().map_or(&b""[..], |topic: &Bytes| topic);
+            let routes = self.routes(topic, from);
+            if routes.is_empty() {
+                self.unknown.fetch_add(1, Ordering::Relaxed);
+                if !std::mem::replace(&mut told, true) {
+                    let topic: String = String::from_utf8_lossy(topic).chars().take(SHOWN).collect();
+                    warn!(%from, topic, "KV events of an unknown pod, or of several");
+                }
+            }
+            for route in routes {
+                self.meet(&route, met).await;
+                match frames::published(&parts, route.topic.as_bytes()) {
+                    Some(published) => route.inbox.offer(published, clock::now()),
+                    None => route.inbox.refuse(),
+                }
             }
         }
     }
 
-    fn route(&self, topic: &[u8], from: IpAddr) -> Option<Route> {
+    /// The most telling routes, if they have one owner.
+    fn routes(&self, topic: &[u8], from: IpAddr) -> Vec<Route> {
         let routes = self.routes.borrow();
-        routes.iter().filter(|route| route.takes(topic, from)).max_by_key(|route| route.precision()).cloned()
+        let takers = || routes.iter().filter(|route| route.takes(topic, from));
+        let most = takers().map(Route::precision).max();
+        let best: Vec<Route> = takers().filter(|route| Some(route.precision()) == most).cloned().collect();
+        let one_owner = best.iter().zip(best.iter().skip(1)).all(|(one, next)| one.owner == next.owner);
+        if one_owner { best } else { Vec::new() }
     }
 
     /// Tells a follower, once per connection, that its publisher is here.

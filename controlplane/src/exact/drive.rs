@@ -2,6 +2,7 @@
 //! They decide nothing; what they find goes to the publishing task.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +12,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use super::fetch::{load, origin};
-use super::{ModelState, News};
+use super::fetch::{Loaded, load, origin};
+use super::{ModelState, News, judge};
 use crate::config::{EventPorts, Exact, Pool};
 use crate::datastore::{PoolView, View};
 use crate::events::fetch::ask;
 use crate::events::sequence::ResetReason;
-use crate::events::sources::{Ports, Source};
+use crate::events::serve::Gate;
+use crate::events::sources::{Address, Ports, Source};
 use crate::events::subscribe::{Follower, Options, Update};
 use crate::publish::drive::NewsDesk;
 use crate::scrape::fetch::Client;
@@ -30,6 +32,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const UPDATES: usize = 256;
 /// A connection that is down for so many attempts may have moved: the engine is asked again.
 const ATTEMPTS: u32 = 4;
+/// An engine that connected and left is dialled again after this.
+const AWAY: Duration = Duration::from_secs(10);
 
 /// What the tasks of a pool work with.
 pub struct Context {
@@ -41,6 +45,17 @@ pub struct Context {
     pub client: Client,
     /// Who decides.
     pub news: NewsDesk,
+    /// Where engines may connect to publish; `None`: nowhere.
+    pub door: Option<Door>,
+}
+
+/// Where engines connect that publish by dialling us.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// Tells whose messages they are.
+    pub gate: Gate,
+    /// Where it listens.
+    pub address: SocketAddr,
 }
 
 /// Runs until `stop`.
@@ -99,8 +114,12 @@ async fn follow_pool(context: &Context, pool: &str, exact: &Exact, stop: &Cancel
             Err(why) => Err(why),
         };
         match loaded {
-            Ok(model) => {
+            Ok(Loaded { model, judge }) => {
                 info!(pool, model = model.name, "prefixes are exact: tokenizer and template are loaded");
+                if let (Some(judge), Some(inquiries)) = (judge, model.inquiries.clone()) {
+                    let (news, stop) = (context.news.clone(), stop.clone());
+                    tasks.spawn(judge::drive::run(judge, inquiries, pool.to_owned(), news, stop));
+                }
                 context.news.tell(pool, News::Model(ModelState::Ready(Arc::new(model)))).await;
                 break;
             }
@@ -172,6 +191,7 @@ async fn mind_engines(
                     ports: exact.events.clone(),
                     client: context.client.clone(),
                     news: context.news.clone(),
+                    door: context.door.clone(),
                 };
                 tasks.spawn(engine.follow(stop.clone()));
                 stop
@@ -183,6 +203,17 @@ async fn mind_engines(
     }
 }
 
+/// What topics of the pod at `address` begin with, as llm-d names pods: with the port, and without.
+fn topics(address: &str) -> [String; 2] {
+    [format!("kv@{address}@"), format!("kv@{}@", host_of(address))]
+}
+
+/// Without brackets.
+fn host_of(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
 /// One engine, as its task knows it.
 struct Engine {
     pool: String,
@@ -191,6 +222,7 @@ struct Engine {
     ports: Option<EventPorts>,
     client: Client,
     news: NewsDesk,
+    door: Option<Door>,
 }
 
 impl Engine {
@@ -201,7 +233,51 @@ impl Engine {
         }
     }
 
+    /// Dials the engine until it is heard at the door.
     async fn keep_following(&self) {
+        let Some(door) = &self.door else { return self.keep_dialling().await };
+        loop {
+            let events = Address { host: self.host().to_owned(), port: door.address.port() };
+            let source = Source { events, replay: None, topic: String::new(), rank: 0 };
+            let follower = Follower::new(source, Options::default());
+            let _admitted = topics(&self.address).map(|topic| door.gate.admit(&self.address, &topic, None, &follower));
+            let (updates, mut incoming) = mpsc::channel(UPDATES);
+            let stop = CancellationToken::new();
+            let _ends_with_us = stop.clone().drop_guard();
+            let _follower = tokio::spawn(follower.follow(updates, stop));
+            let first = tokio::select! {
+                () = self.keep_dialling() => return,
+                first = incoming.recv() => first,
+            };
+            let Some(first) = first else { return };
+            info!(pool = self.pool, endpoint = self.address, "KV events come by themselves");
+            // What was known from dialling is void: numbers of the two streams cannot be compared.
+            self.tell(News::Update(self.id, Update::Reset(ResetReason::Restarted))).await;
+            self.forward(first, &mut incoming).await;
+        }
+    }
+
+    /// Until the engine was away for `AWAY`.
+    async fn forward(&self, first: Update, incoming: &mut mpsc::Receiver<Update>) {
+        let mut next = Some(first);
+        while let Some(update) = next {
+            let away = matches!(update, Update::Disconnected(_));
+            if !self.news.tell(&self.pool, News::Update(self.id, update)).await {
+                return;
+            }
+            next = if away {
+                tokio::time::timeout(AWAY, incoming.recv()).await.unwrap_or_default()
+            } else {
+                incoming.recv().await
+            };
+        }
+    }
+
+    fn host(&self) -> &str {
+        host_of(&self.address)
+    }
+
+    async fn keep_dialling(&self) {
         let (mut wait, mut told) = (RETRY.0, String::new());
         loop {
             match self.source().await {
@@ -228,8 +304,7 @@ impl Engine {
 
     /// Where this engine publishes.
     async fn source(&self) -> Result<Source, String> {
-        let host = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let host = self.host();
         if let Some(ports) = &self.ports {
             let ports = Ports { events: ports.publish, replay: ports.replay, topic: ports.topic.clone(), ranks: 1 };
             return ports.of(host).next().ok_or_else(|| "its events have no port".to_owned());
@@ -241,6 +316,9 @@ impl Engine {
             return Err(format!("rank {rank} publishes where nobody can listen: {error}"));
         }
         match <[Source; 1]>::try_from(advertised.sources) {
+            Ok([source]) if self.dials_us(&source) => {
+                Err("it connects to listen.events, but was not heard yet".to_owned())
+            }
             Ok([source]) => Ok(source),
             Err(several) if several.is_empty() => Err("it publishes no KV events (--kv-events-config)".to_owned()),
             Err(several) => Err(format!(
@@ -248,6 +326,12 @@ impl Engine {
                 several.len()
             )),
         }
+    }
+
+    /// An engine that connects says to whom, not where it could be dialled.
+    fn dials_us(&self, source: &Source) -> bool {
+        let ours = |door: &Door| source.events.port == door.address.port() && source.events.host != self.host();
+        self.door.as_ref().is_some_and(ours)
     }
 
     /// Until the engine publishes elsewhere.

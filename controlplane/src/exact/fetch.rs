@@ -1,13 +1,17 @@
 //! Loads what exact residency needs of a model: its tokenizer, proven by its self-test, and its chat template.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use shared::template::ChatTemplate;
 use shared::text_form::{LeadingSpace, Normalizer, Spaces, TextForm};
 use shared::wire::{Normalization, Rendering, Spaces as WireSpaces};
 
 use super::ExactModel;
+use super::inquiries::Inquiries;
+use super::judge::{Judge, LONGEST};
 use crate::config::{Exact, ModelFiles};
+use crate::vocabulary::canonical::Canonical;
 use crate::vocabulary::fetch::{Hub, Source, model_files};
 use crate::vocabulary::model_files::{DEFAULT_TEMPLATE, ModelFiles as Found, RankHints};
 use crate::vocabulary::{Seam, self_test};
@@ -19,11 +23,17 @@ const LONGEST_TEMPLATE: usize = 60 << 10;
 /// their files bring.
 const OWN_RENDERERS: [&str; 6] = ["gptoss", "deepseekv32", "deepseekv4", "kimik3", "cohere", "inkling"];
 
+/// A model, and what judges the text that it generates; `None`: its tokenizer is not known well enough, or nobody wants it.
+pub(super) struct Loaded {
+    pub(super) model: ExactModel,
+    pub(super) judge: Option<Judge>,
+}
+
 /// Loads the model that requests call `name`.
 ///
 /// # Errors
 /// Why its residency cannot be exact, for people.
-pub(super) async fn load(exact: &Exact, name: &str) -> Result<ExactModel, String> {
+pub(super) async fn load(exact: &Exact, name: &str) -> Result<Loaded, String> {
     let found = model_files(&source(exact), RankHints::default()).await.map_err(|error| error.to_string())?;
     let template = template(exact, &found).await?;
     if let Some(family) = own_renderer(exact, name).await
@@ -41,7 +51,8 @@ pub(super) async fn load(exact: &Exact, name: &str) -> Result<ExactModel, String
         frontend: exact.frontend.into(),
         ..Rendering::default()
     };
-    let work = move || prove(&found, rendering);
+    let checks = exact.check_generated;
+    let work = move || prove(&found, rendering, checks);
     // Parsing a tokenizer takes seconds, and a fault in it must not take the control plane down.
     tokio::task::spawn_blocking(work).await.map_err(|error| format!("the tokenizer cannot be read: {error}"))?
 }
@@ -106,7 +117,7 @@ async fn model_type(folder: &Path) -> Option<String> {
 }
 
 /// Reads, tests, compiles.
-fn prove(found: &Found, rendering: Rendering) -> Result<ExactModel, String> {
+fn prove(found: &Found, rendering: Rendering, checks: bool) -> Result<Loaded, String> {
     let vocabulary = found.vocabulary().map_err(|error| error.to_string())?;
     let encoder = found.encoder(&vocabulary).map_err(|error| error.to_string())?;
     self_test::run(&vocabulary, &encoder).map_err(|refusal| format!("the tokenizer's self-test failed: {refusal}"))?;
@@ -119,7 +130,11 @@ fn prove(found: &Found, rendering: Rendering) -> Result<ExactModel, String> {
         let checked = shared::table::codec::rendering(rendering.clone()).map_err(|error| error.to_string())?;
         ChatTemplate::of(&checked.1).map_err(|error| format!("the chat template: {error}"))?;
     }
-    Ok(ExactModel { name: rendering.model.clone(), rendering, tokens: vocabulary.table().clone() })
+    let tokens = vocabulary.table().clone();
+    let canonical = if checks { Canonical::new(Arc::new(vocabulary), encoder, LONGEST) } else { None };
+    let judge = canonical.map(Judge::new);
+    let inquiries = judge.as_ref().map(|_| Inquiries::default());
+    Ok(Loaded { model: ExactModel { name: rendering.model.clone(), rendering, tokens, inquiries }, judge })
 }
 
 fn with_form(rendering: Rendering, form: &TextForm) -> Rendering {

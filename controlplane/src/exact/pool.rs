@@ -11,6 +11,7 @@ use shared::identity::{EndpointId, Slot};
 use shared::wire::{Rendering, ResidencyGroup};
 
 use super::doubt::Doubt;
+use super::judge::Judged;
 use super::oracle::Oracle;
 use super::status::{DoubtStatus, EngineStatus, PrefixStatus, PrefixTotals};
 use super::{ExactModel, ModelState};
@@ -91,7 +92,11 @@ impl ExactPool {
                         budget_bytes: BUDGET_BYTES,
                         secret: self.secret,
                     };
-                    self.residency = Some(ExactResidency::new(scope, model.tokens.clone()));
+                    let mut residency = ExactResidency::new(scope, model.tokens.clone());
+                    if let Some(inquiries) = &model.inquiries {
+                        residency.set_verdict(Box::new(inquiries.clone()));
+                    }
+                    self.residency = Some(residency);
                     ModelState::Ready(model)
                 }
                 Err(_) => ModelState::Failed(format!("chunkBytes must be below 65536, got {chunk_bytes}")),
@@ -191,6 +196,16 @@ impl ExactPool {
                 false
             }
         }
+    }
+
+    /// Blocks were re-encoded: chains that no prompt will hit are not published any more.
+    pub fn judged(&mut self, judged: &Judged) {
+        let Some(residency) = &mut self.residency else { return };
+        let condemned = judged.condemned.iter().filter(|&&block| residency.condemn(block)).count();
+        self.totals.alarms += u64::try_from(condemned).unwrap_or(0);
+        self.totals.canonical += judged.canonical;
+        self.totals.unjudged += judged.unknown;
+        self.totals.unasked += judged.dropped;
     }
 
     /// An engine's events cannot be followed.

@@ -94,4 +94,12 @@ pub struct PrefixTotals {
     pub skipped_prompts: u64,
     /// Times that the rendering was given up because engines contradicted it.
     pub doubts: u64,
+    /// Generated blocks that re-encoding confirmed.
+    pub canonical: u64,
+    /// Generated blocks that it could not judge; they are published.
+    pub unjudged: u64,
+    /// Generated blocks that it found different: chains are not published from there on.
+    pub alarms: u64,
+    /// Blocks not re-encoded because there were too many; they are published.
+    pub unasked: u64,
 }

@@ -139,6 +139,10 @@ impl PoolState {
                 }
                 return false;
             }
+            News::Judged(judged) => {
+                exact.judged(&judged);
+                return false;
+            }
             News::Unfollowed(endpoint, why) => {
                 if let Some(slot) = self.slots.slot(endpoint) {
                     exact.unfollowed(endpoint, slot, why);

@@ -149,6 +149,7 @@ mod tests {
             name: "m".to_owned(),
             rendering: shared::wire::Rendering::default(),
             tokens: TokenTable::new(letters.chunks(1).map(Some)),
+            inquiries: None,
         };
         let mut exact = ExactPool::new(1, at(0));
         exact.set_model(ModelState::Ready(Arc::new(model)), 16, at(0));

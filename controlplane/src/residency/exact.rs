@@ -7,6 +7,7 @@
 
 mod block;
 mod chunks;
+mod condemn;
 mod decoder;
 mod engine;
 mod fork;

@@ -24,6 +24,9 @@ use crate::config::Config;
 use crate::config::watch::{LOOK, Watched};
 use crate::datastore::drive::{Datastore, datastore};
 use crate::envoy::write::follow as write_endpoints;
+use crate::events::serve::Gate;
+use crate::events::stream::Pace;
+use crate::exact::drive::Door;
 use crate::explain::serve::Explainer;
 use crate::publish;
 use crate::publish::drive::{PublishHandle, PublishSettings};
@@ -32,6 +35,7 @@ use crate::publish::serve::TableService;
 use crate::scrape::Hint;
 use crate::scrape::fetch::Client;
 use crate::telemetry::Metrics;
+use crate::telemetry::door::DoorCollector;
 use crate::telemetry::tables::TableCollector;
 
 /// Gateways wait at most this long for the first probes.
@@ -49,6 +53,10 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let grpc_listener = bind(config.grpc, "listen.grpc").await?;
     let http_listener = bind(config.http, "listen.http").await?;
     let (grpc, http) = (local(&grpc_listener, config.grpc), local(&http_listener, config.http));
+    let events_listener = match config.events {
+        Some(address) => Some(bind(address, "listen.events").await?),
+        None => None,
+    };
 
     let (store, writer) = datastore();
     let writer_stop = CancellationToken::new();
@@ -60,7 +68,13 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let ready = readiness(&store, serving_reader, &shutdown);
 
     let (tables, publishing) = publish_tables(&store, hints.clone(), &shutdown.servers);
+    let door = events_listener.map(|listener| open_door(listener, &shutdown.sources));
+    let events = door.as_ref().map(|door| door.address);
+    if let Some(door) = &door {
+        metrics.collect(Box::new(DoorCollector(door.gate.clone())));
+    }
     let mut pools = Pools {
+        door,
         news: publishing.news.clone(),
         datastore: store.clone(),
         client: Client::new()?,
@@ -93,7 +107,16 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         tasks.spawn(follow_config(path, config, pools, stop.clone()));
     }
     info!(%grpc, %http, "listening");
-    Ok(Running { grpc, http, datastore: store, hints, metrics, ready, explainer, publishing, shutdown })
+    Ok(Running { grpc, http, events, datastore: store, hints, metrics, ready, explainer, publishing, shutdown })
+}
+
+/// Lets engines in that publish by connecting.
+fn open_door(listener: TcpListener, (stop, tasks): &(CancellationToken, TaskTracker)) -> Door {
+    let address = local(&listener, SocketAddr::from(([0, 0, 0, 0], 0)));
+    let gate = Gate::new();
+    tasks.spawn(gate.clone().serve(listener, Pace::default(), stop.clone()));
+    info!(%address, "KV events are heard");
+    Door { gate, address }
 }
 
 async fn bind(address: SocketAddr, what: &'static str) -> Result<TcpListener, StartError> {
@@ -244,7 +267,7 @@ fn parse(bytes: &[u8], path: &Path) -> Result<Config, String> {
 }
 
 fn restart_needed(now: &Config, next: &Config) {
-    if (now.grpc, now.http) != (next.grpc, next.http) {
+    if (now.grpc, now.http, now.events) != (next.grpc, next.http, next.events) {
         warn!("listen changed: it takes effect with a restart");
     }
     let names = |config: &Config| config.pools.iter().map(|pool| pool.name.clone()).collect::<Vec<_>>();

@@ -14,6 +14,7 @@ use crate::datastore::Update;
 use crate::datastore::drive::Datastore;
 use crate::discovery::watch::Source;
 use crate::exact;
+use crate::exact::drive::Door;
 use crate::publish::drive::NewsDesk;
 use crate::scrape::Hint;
 use crate::scrape::drive::watch_endpoints;
@@ -23,6 +24,7 @@ use crate::telemetry::Metrics;
 
 /// The pools that run.
 pub(super) struct Pools {
+    pub(super) door: Option<Door>,
     pub(super) datastore: Datastore,
     pub(super) client: Client,
     pub(super) metrics: Arc<Metrics>,
@@ -81,6 +83,7 @@ impl Pools {
             view: self.datastore.view.clone(),
             client: self.client.clone(),
             news: self.news.clone(),
+            door: self.door.clone(),
         };
         self.tasks.spawn(exact::drive::run(exact, stop.clone()));
         let context = Context {

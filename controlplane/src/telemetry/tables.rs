@@ -75,13 +75,17 @@ const POOL_TOTALS: [PoolTotal; 9] = [
 
 type PrefixTotal = (&'static str, &'static str, fn(&PrefixTotals) -> u64);
 
-const PREFIX_TOTALS: [PrefixTotal; 6] = [
+const PREFIX_TOTALS: [PrefixTotal; 10] = [
     ("kv_event_batches", "Batches of KV events applied", |t| t.batches),
     ("kv_events", "KV events in them", |t| t.events),
     ("kv_event_missing_batches", "Batches found missing, whether or not a replay brought them", |t| t.missing_batches),
     ("kv_event_resets", "Times that all that was known of an engine became void", |t| t.resets),
     ("prefix_doubts", "Times that rendering was given up because engines contradicted it", |t| t.doubts),
     ("prefix_shed_memberships", "Blocks dropped, coldest first, to stay within the memory budget", |t| t.shed),
+    ("generated_blocks_canonical", "Generated blocks that re-encoding confirmed", |t| t.canonical),
+    ("generated_blocks_unjudged", "Generated blocks that it could not judge", |t| t.unjudged),
+    ("generated_blocks_unasked", "Generated blocks not re-encoded because there were too many", |t| t.unasked),
+    ("generated_blocks_stopped", "Generated blocks that no prompt will hit: not published from there on", |t| t.alarms),
 ];
 
 impl Collector for TableCollector {

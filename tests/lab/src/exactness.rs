@@ -7,8 +7,10 @@
 mod chats;
 mod pods;
 mod sight;
+mod slips;
 mod tally;
 
+use controlplane::vocabulary::ReadError;
 use shared::api::ApiKind;
 use shared::clock::Timestamp;
 use shared::prefix::{ChainRoot, chain};
@@ -22,6 +24,7 @@ pub use self::tally::Tally;
 use self::chats::Chats;
 use self::pods::{Ask, Pods};
 use self::sight::Sight;
+use self::slips::Slips;
 use crate::random::Random;
 
 /// The model that chains are rooted in.
@@ -44,6 +47,8 @@ pub struct Setting {
     pub chunk_bytes: u16,
     /// Requests in all.
     pub requests: u32,
+    /// Of 100,000 generated tokens, so many are spelt in others that the tokenizer would not choose.
+    pub slips: u32,
     /// What is broken.
     pub lesion: Lesion,
     /// Everything random comes from it.
@@ -65,6 +70,8 @@ pub enum Lesion {
     OtherSalt,
     /// Any pod is chosen.
     AnyPod,
+    /// Nobody re-encodes what engines generate.
+    Unchecked,
 }
 
 /// Why a run broke off.
@@ -79,6 +86,9 @@ pub enum ExactnessError {
     /// The engines' events did not reach the gateway.
     #[error(transparent)]
     Sight(#[from] SightError),
+    /// The tokenizer that re-encodes.
+    #[error(transparent)]
+    Tokenizer(#[from] ReadError),
     /// A prompt was not rendered.
     #[error(transparent)]
     Unrendered(#[from] Unrendered),
@@ -93,7 +103,8 @@ pub fn run(setting: &Setting) -> Result<Tally, ExactnessError> {
     let mut chats = Chats::new(Random::new(setting.seed, 1));
     let mut random = Random::new(setting.seed, 2);
     let mut pods = Pods::new(setting.pods, setting.block_size, POD_TOKENS)?;
-    let mut sight = Sight::new(setting.chunk_bytes, setting.lesion);
+    let mut sight = Sight::new(setting.chunk_bytes, setting.lesion)?;
+    let mut slips = Slips::new(setting.slips, Random::new(setting.seed, 3));
     let mut tally = Tally::new(setting.block_size);
     let root = setting.lesion.root();
     let mut now = 0.0;
@@ -102,16 +113,17 @@ pub fn run(setting: &Setting) -> Result<Tally, ExactnessError> {
         for (pod, payload) in pods.advance(now, |id| chats.answered(id)) {
             sight.hear(pod, &payload, Timestamp::from_secs_f64(now))?;
         }
-        sight.publish()?;
+        sight.publish(Timestamp::from_secs_f64(now))?;
         let turn = chats.next(id);
         let prompt = template.render_body(ApiKind::ChatCompletions, turn.body.as_bytes(), None)?;
-        let ask = Ask::new(setting.block_size, &encode(&prompt), &encode(&turn.answer));
+        let ask = Ask::new(setting.block_size, &encode(&prompt), &slips.spell(&turn.answer));
         let mut keys = Vec::new();
         chain(root, usize::from(setting.chunk_bytes), [prompt.as_bytes()], &mut keys);
         let (predicted, held) = (sight.predict(&keys, setting.pods), pods.held(&ask));
         let chosen = match setting.lesion {
             Lesion::AnyPod => anyone(setting.pods, &mut random),
             Lesion::Nothing
+            | Lesion::Unchecked
             | Lesion::RemovalsIgnored
             | Lesion::EventsIgnored
             | Lesion::OtherModel
@@ -123,6 +135,8 @@ pub fn run(setting: &Setting) -> Result<Tally, ExactnessError> {
     }
     tally.counters = sight.counters();
     tally.removals = sight.removals();
+    tally.alarms = sight.alarms();
+    tally.slips = slips.made();
     Ok(tally)
 }
 
@@ -131,7 +145,7 @@ impl Lesion {
         match self {
             Self::OtherModel => ChainRoot::new("another", None, None),
             Self::OtherSalt => ChainRoot::new(MODEL, None, Some("tenant")),
-            Self::Nothing | Self::RemovalsIgnored | Self::EventsIgnored | Self::AnyPod => {
+            Self::Nothing | Self::Unchecked | Self::RemovalsIgnored | Self::EventsIgnored | Self::AnyPod => {
                 ChainRoot::new(MODEL, None, None)
             }
         }

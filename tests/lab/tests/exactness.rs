@@ -17,7 +17,8 @@ fn ran(setting: Setting) -> Tally {
     let tally = run(&setting).unwrap();
     println!(
         "{:>2} pods, blocks of {:>2}, chunks of {:>3}, {:<16} contested {:>4}/{:>4} near best {:>6.2} % ({} of {} misses are ties) | over p99 {:>6.2} \
-         max {:>6.2} | under p99 {:>5.2} max {:>6.2} blocks | found {:.3} of best | removed {} | orphans {}",
+         max {:>6.2} | under p99 {:>5.2} max {:>6.2} blocks | found {:.3} of best | removed {} | orphans {} | \
+         {} slips {} alarms",
         setting.pods,
         setting.block_size,
         setting.chunk_bytes,
@@ -34,12 +35,14 @@ fn ran(setting: Setting) -> Tally {
         tally.found.0 as f64 / tally.found.1 as f64,
         tally.removals,
         tally.counters.orphans,
+        tally.slips,
+        tally.alarms,
     );
     tally
 }
 
 const fn setting(pods: u32, (block_size, chunk_bytes): (u32, u16), lesion: Lesion) -> Setting {
-    Setting { pods, block_size, chunk_bytes, requests: 6000, lesion, seed: 7 }
+    Setting { pods, block_size, chunk_bytes, requests: 6000, slips: 0, lesion, seed: 7 }
 }
 
 fn holds(pods: u32) {
@@ -52,7 +55,7 @@ fn holds(pods: u32) {
         );
         assert!(tally.share_near_best() >= 0.995, "{pods} {point:?}: {}", tally.share_near_best());
         assert!(tally.over(0.99) <= 2.0, "{pods} {point:?}: {} blocks", tally.over(0.99));
-        assert_eq!((tally.counters.orphans, tally.counters.shed), (0, 0));
+        assert_eq!((tally.counters.orphans, tally.counters.shed, tally.alarms), (0, 0, 0));
     }
 }
 
@@ -83,5 +86,16 @@ fn a_broken_loop_misses_the_bars() {
         [Lesion::RemovalsIgnored, Lesion::EventsIgnored, Lesion::OtherModel, Lesion::OtherSalt, Lesion::AnyPod];
     for lesion in lesions {
         assert!(!ran(setting(8, (16, 128), lesion)).passes(), "{lesion:?} goes unnoticed");
+    }
+}
+
+#[test]
+fn answers_that_no_tokenizer_would_write_are_found_out_and_no_longer_counted_as_held() {
+    for (slips, quantile) in [(500, 0.999), (2000, 0.99)] {
+        let run = |lesion| ran(Setting { slips, ..setting(8, (16, 128), lesion) });
+        let (checked, unchecked) = (run(Lesion::Nothing), run(Lesion::Unchecked));
+        assert!(checked.slips >= 300 && checked.alarms * 10 >= checked.slips * 3, "{slips}: {}", checked.alarms);
+        assert!(checked.passes() && checked.over(quantile) <= 2.0, "{slips}: {} blocks", checked.over(quantile));
+        assert!(unchecked.over(quantile) > 2.0, "{slips}: {} blocks prove nothing", unchecked.over(quantile));
     }
 }

@@ -29,7 +29,7 @@ async fn engines_that_dial_one_port_are_told_apart_by_their_topics() {
         let stop = CancellationToken::new();
         let (gate, address) = gate(&stop).await;
         let (a, b) = (follower(None), follower(None));
-        let admissions = [gate.admit("kv@a@", None, &a), gate.admit("kv@b@", None, &b)];
+        let admissions = [gate.admit("a", "kv@a@", None, &a), gate.admit("b", "kv@b@", None, &b)];
         let (mut a, mut b) = (watch(a), watch(b));
         let first = Engine::dialling(address, Habits { topic: "kv@a@m", ..Habits::default() }).await;
         let second = Engine::dialling(address, Habits { topic: "kv@b@m", ..Habits::default() }).await;
@@ -62,12 +62,46 @@ async fn an_engine_known_by_its_address_is_met_before_its_first_batch_and_asked_
         let past = Engine::start(Habits::default()).await;
         (0..3).for_each(|_| past.publish());
         let follower = follower(past.source("").replay);
-        let admission = gate.admit("", Some("127.0.0.1".parse().unwrap()), &follower);
+        let admission = gate.admit("a", "", Some("127.0.0.1".parse().unwrap()), &follower);
         let mut watcher = watch(follower);
         let _engine = Engine::dialling(address, Habits::default()).await;
         assert_eq!(watcher.until_batch(2).await, [0, 1, 2]);
         drop(admission);
         watcher.end().await;
+        stop.cancel();
+    };
+    tokio::task::LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test]
+async fn what_nobody_or_several_claim_is_counted_and_delivered_to_none() {
+    let test = async {
+        let stop = CancellationToken::new();
+        let (gate, address) = gate(&stop).await;
+        let followers = [follower(None), follower(None), follower(None)];
+        let [a, b, again] = &followers;
+        let _admissions = [
+            gate.admit("h:1", "kv@h@", None, a),
+            gate.admit("h:2", "kv@h@", None, b),
+            gate.admit("h:1", "kv@h:1@", None, a),
+            gate.admit("h:1", "kv@h:1@", None, again),
+        ];
+        let stats = followers.each_ref().map(Follower::stats);
+        for (topic, unknown, heard) in [
+            ("kv@h@m", 1, [0, 0, 0]),
+            ("kv@x@m", 2, [0, 0, 0]),
+            ("kv@h:1@m", 2, [1, 0, 1]),
+            ("kv@h:10@m", 3, [1, 0, 1]),
+        ] {
+            let engine = Engine::dialling(address, Habits { topic, ..Habits::default() }).await;
+            crate::events::subscribe::tests::eventually(|| engine.subscribers() > 0).await;
+            engine.publish();
+            crate::events::subscribe::tests::eventually(|| {
+                let messages = stats.each_ref().map(|stats| stats.borrow().messages);
+                (gate.unknown(), messages) == (unknown, heard)
+            })
+            .await;
+        }
         stop.cancel();
     };
     tokio::task::LocalSet::new().run_until(test).await;

@@ -98,6 +98,7 @@ mod tests {
             name: "m".to_owned(),
             rendering: shared::wire::Rendering::default(),
             tokens: TokenTable::new(letters.chunks(1).map(Some)),
+            inquiries: None,
         }))
     }
 

@@ -168,6 +168,7 @@ impl ExactResidency {
             if needed || block.has(LINGERING | CHANGED | RELEASED) {
                 return;
             }
+            let id = BlockId::new(number, block.block_hash());
             for (nth, end) in (0..).zip(ends(block, &self.tails)) {
                 if sets.reach != SetId::EMPTY {
                     self.gone.push(end.key);
@@ -183,7 +184,7 @@ impl ExactResidency {
             }
             self.waiting.take(number);
             if let Some(verdict) = &mut self.verdict {
-                verdict.forget(BlockId(number));
+                verdict.forget(id);
             }
             let parent = self.blocks.unlink(number);
             self.blocks.release(number);

@@ -79,8 +79,17 @@ struct Cursor<'a> {
 struct Told<'a> {
     tokens: &'a [u32],
     before: &'a [u32],
+    more: bool,
     extra: &'a [ExtraKey],
     check: u32,
+}
+
+/// A block's tokens where its event has them.
+#[derive(Clone, Copy)]
+struct Said<'a> {
+    before: &'a [u32],
+    tokens: &'a [u32],
+    more: bool,
 }
 
 impl ExactResidency {
@@ -106,6 +115,7 @@ impl ExactResidency {
             let told = Told {
                 tokens,
                 before: event.tokens.get(..index * size).unwrap_or_default(),
+                more: index + 1 < event.hashes.len(),
                 extra: event.extra_keys.get(index).map_or(&[], Vec::as_slice),
                 check: check(tokens),
             };
@@ -199,7 +209,10 @@ impl ExactResidency {
             self.stop(number);
         } else {
             match above {
-                Ok(chain) => cursor.chain = self.continue_chain(number, chain, told.tokens, told.before),
+                Ok(chain) => {
+                    let said = Said { before: told.before, tokens: told.tokens, more: told.more };
+                    cursor.chain = self.continue_chain(number, chain, said);
+                }
                 Err(Text::Waiting) => self.wait(number, told.tokens),
                 Err(_) => self.stop(number),
             }
@@ -218,7 +231,7 @@ impl ExactResidency {
         }
     }
 
-    fn stop(&mut self, number: u32) {
+    pub(super) fn stop(&mut self, number: u32) {
         self.counters.stopped += 1;
         if let Some(block) = self.blocks.get_mut(number) {
             block.set_text(Text::Stopped);
@@ -226,9 +239,9 @@ impl ExactResidency {
     }
 
     /// Puts the block's tokens on `chain`. Returns the chain after the block, or `None` if it stopped there.
-    fn continue_chain(&mut self, number: u32, mut chain: Chain, tokens: &[u32], before: &[u32]) -> Option<Chain> {
-        let next = Continuation { parent: self.parent_of(number), block: BlockId(number), before, tokens };
-        let goes_on = self.verdict.as_mut().is_none_or(|verdict| verdict.goes_on(&next));
+    fn continue_chain(&mut self, number: u32, mut chain: Chain, said: Said<'_>) -> Option<Chain> {
+        let goes_on = self.verdict.is_none() || self.ask(number, said);
+        let tokens = said.tokens;
         let tail = if goes_on { self.write_tail(&mut chain, tokens) } else { None };
         let place = match tail {
             Some(_) => self.tails.insert(&self.scratch.tail),
@@ -251,6 +264,15 @@ impl ExactResidency {
             self.chunks.insert(key, number, nth, &self.blocks, &self.tails);
         }
         Some(chain)
+    }
+
+    /// What the verdict says of the block.
+    fn ask(&mut self, number: u32, said: Said<'_>) -> bool {
+        let Said { before, tokens, more } = said;
+        let parent = self.blocks.get(number).map_or(NONE, |block| block.parent);
+        let (Some(block), parent) = (self.id_of(number), self.id_of(parent)) else { return true };
+        let next = Continuation { parent, block, before, tokens, more };
+        self.verdict.as_mut().is_none_or(|verdict| verdict.goes_on(&next))
     }
 
     /// Writes what the block is to remember; returns the chunks that it ends and the bytes of the unfinished one.
@@ -291,7 +313,8 @@ impl ExactResidency {
                 match (&chain, tokens) {
                     (Some(chain), Some(tokens)) => {
                         self.counters.adopted += 1;
-                        self.continue_chain(child, chain.clone(), &tokens, &[]);
+                        let said = Said { before: &[], tokens: &tokens, more: false };
+                        self.continue_chain(child, chain.clone(), said);
                     }
                     _ => self.stop(child),
                 }
@@ -311,8 +334,8 @@ impl ExactResidency {
         false
     }
 
-    fn parent_of(&self, number: u32) -> Option<BlockId> {
-        self.blocks.get(number).map(|block| block.parent).filter(|&parent| parent != NONE).map(BlockId)
+    fn id_of(&self, number: u32) -> Option<BlockId> {
+        self.blocks.get(number).map(|block| BlockId::new(number, block.block_hash()))
     }
 
     fn chain_after(&self, number: u32) -> Option<Chain> {

@@ -1,9 +1,24 @@
 //! Who may decide that a chain is not what a prompt would say: a generated block whose tokens another turn will not
 //! reproduce is held by the engine, but no prompt will hit it.
+//!
+//! The answer may come at once (`Verdict::goes_on`) or later (`ExactResidency::condemn`); until then the block is published.
 
-/// A block, as long as it is known. Numbers are used again after `Verdict::forget`.
+use crate::events::event::BlockHash;
+
+/// A block, as long as it is known. Numbers are used again, with other names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BlockId(pub u32);
+pub struct BlockId {
+    pub(super) number: u32,
+    pub(super) name: BlockHash,
+}
+
+impl BlockId {
+    /// For whoever tests without a residency.
+    #[must_use]
+    pub const fn new(number: u32, name: BlockHash) -> Self {
+        Self { number, name }
+    }
+}
 
 /// One more block of a chain.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +31,8 @@ pub struct Continuation<'a> {
     pub before: &'a [u32],
     /// The block's own tokens.
     pub tokens: &'a [u32],
+    /// Does the event tell of more blocks after it?
+    pub more: bool,
 }
 
 /// Asked once per block that is new to the pool, in chain order.

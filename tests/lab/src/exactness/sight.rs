@@ -1,17 +1,23 @@
 //! What a gateway sees of the engines: payloads go through the decoder into the residency index, its changes through
 //! encoded segments into a gateway's table.
 
+use std::sync::Arc;
+
 use controlplane::events::decode::{DecodeError, decode};
 use controlplane::events::event::KvEvent;
+use controlplane::exact::inquiries::Inquiries;
+use controlplane::exact::judge::{Judge, LONGEST};
 use controlplane::residency::exact::{ExactCounters, ExactResidency, Scope, Unsupported};
-use controlplane::vocabulary::table::TokenTable;
+use controlplane::vocabulary::ReadError;
+use controlplane::vocabulary::canonical::Canonical;
+use controlplane::vocabulary::model_files::{FoundFiles, ModelFiles, RankHints, TokenizerFile};
 use prost::Message;
 use shared::clock::Timestamp;
 use shared::identity::Slot;
 use shared::table::residency::Depth;
 use shared::table::sync::{Refused, TableSync};
 use shared::wire;
-use vllm_sim::language::vocabulary::{SIZE, bytes};
+use vllm_sim::language::vocabulary::tokenizer_json;
 
 use super::{Lesion, MODEL};
 
@@ -45,15 +51,27 @@ pub(super) struct Sight {
     version: u64,
     lesion: Lesion,
     removals: u64,
+    inquiries: Inquiries,
+    judge: Option<Judge>,
+    alarms: u64,
 }
 
 impl Sight {
-    pub(super) fn new(chunk_bytes: u16, lesion: Lesion) -> Self {
-        let spelled: Vec<Vec<u8>> = (0..SIZE).map(bytes).collect();
-        let vocabulary = TokenTable::new(spelled.iter().map(|bytes| Some(bytes.as_slice())));
+    pub(super) fn new(chunk_bytes: u16, lesion: Lesion) -> Result<Self, ReadError> {
+        let tokenizer = TokenizerFile::HuggingFace(tokenizer_json().to_string().into_bytes());
+        let files = ModelFiles::new(tokenizer, &FoundFiles::default(), RankHints::default())?;
+        let vocabulary = files.vocabulary()?;
+        let encoder = files.encoder(&vocabulary)?;
         let scope = Scope { model: MODEL.to_owned(), chunk_bytes, budget_bytes: BUDGET_BYTES, secret: SECRET };
-        let residency = ExactResidency::new(scope, vocabulary);
-        Self { residency, gateway: TableSync::default(), version: 0, lesion, removals: 0 }
+        let mut residency = ExactResidency::new(scope, vocabulary.table().clone());
+        let inquiries = Inquiries::default();
+        let mut judge = None;
+        if lesion != Lesion::Unchecked {
+            residency.set_verdict(Box::new(inquiries.clone()));
+            judge = Canonical::new(Arc::new(vocabulary), encoder, LONGEST).map(Judge::new);
+        }
+        let gateway = TableSync::default();
+        Ok(Self { residency, gateway, version: 0, lesion, removals: 0, inquiries, judge, alarms: 0 })
     }
 
     /// `pod` published `payload`.
@@ -69,7 +87,7 @@ impl Sight {
             let deaf = match self.lesion {
                 Lesion::RemovalsIgnored => removal,
                 Lesion::EventsIgnored => true,
-                Lesion::Nothing | Lesion::OtherModel | Lesion::OtherSalt | Lesion::AnyPod => false,
+                Lesion::Nothing | Lesion::Unchecked | Lesion::OtherModel | Lesion::OtherSalt | Lesion::AnyPod => false,
             };
             if !deaf {
                 self.residency.apply(slot, event, now)?;
@@ -79,7 +97,12 @@ impl Sight {
     }
 
     /// The gateway gets what changed: first a snapshot, then deltas.
-    pub(super) fn publish(&mut self) -> Result<(), SightError> {
+    pub(super) fn publish(&mut self, now: Timestamp) -> Result<(), SightError> {
+        if let Some(judge) = &mut self.judge {
+            let condemned = judge.judge(self.inquiries.take().0, now).condemned;
+            let found = condemned.into_iter().filter(|&block| self.residency.condemn(block)).count();
+            self.alarms += u64::try_from(found).unwrap_or(0);
+        }
         let residency = self.residency.drain();
         let part = u32::from(!self.gateway.has_table());
         self.version += 1;
@@ -100,6 +123,11 @@ impl Sight {
 
     pub(super) const fn counters(&self) -> ExactCounters {
         self.residency.counters()
+    }
+
+    /// Blocks that re-encoding found out.
+    pub(super) const fn alarms(&self) -> u64 {
+        self.alarms
     }
 
     /// Blocks' removals that were told.

@@ -17,6 +17,10 @@ pub struct Tally {
     pub found: (u64, u64),
     /// `BlockRemoved` events.
     pub removals: u64,
+    /// Tokens that engines generated in another spelling.
+    pub slips: u64,
+    /// Blocks that re-encoding found out, each the first of its chain.
+    pub alarms: u64,
     /// The residency index's own.
     pub counters: ExactCounters,
     block_size: u32,
