@@ -37,6 +37,8 @@ struct Route {
     /// `None`: any engine.
     from: Option<IpAddr>,
     inbox: Inbox,
+    /// The connection that it was last heard on.
+    heard_on: Arc<AtomicU64>,
 }
 
 impl Route {
@@ -54,6 +56,7 @@ impl Route {
 #[derive(Clone, Debug)]
 pub struct Gate {
     routes: Arc<watch::Sender<Vec<Route>>>,
+    /// Numbers routes and connections.
     admitted: Arc<AtomicU64>,
     unknown: Arc<AtomicU64>,
 }
@@ -95,7 +98,14 @@ impl Gate {
     #[must_use]
     pub fn admit(&self, owner: &str, topic: &str, from: Option<IpAddr>, follower: &Follower) -> Admission {
         let id = self.admitted.fetch_add(1, Ordering::Relaxed);
-        let route = Route { id, owner: owner.to_owned(), topic: topic.to_owned(), from, inbox: follower.inbox() };
+        let route = Route {
+            id,
+            owner: owner.to_owned(),
+            topic: topic.to_owned(),
+            from,
+            inbox: follower.inbox(),
+            heard_on: Arc::default(),
+        };
         self.routes.send_modify(|routes| routes.push(route));
         Admission { id, gate: self.clone() }
     }
@@ -124,42 +134,51 @@ impl Gate {
 
     async fn hear(self, stream: TcpStream, peer: SocketAddr, pace: Pace) {
         let from = peer.ip().to_canonical();
-        let mut met: Vec<(u64, Inbox)> = Vec::new();
+        let connection = self.admitted.fetch_add(1, Ordering::Relaxed);
+        let mut met: Vec<Route> = Vec::new();
         let error = match Link::shake(stream, Role::Sub, pace).await {
             Ok(mut link) => match link.subscribe("").await {
-                Ok(()) => self.read(&mut link, from, &mut met).await,
+                Ok(()) => self.read(&mut link, (connection, from), &mut met).await,
                 Err(error) => error,
             },
             Err(error) => error,
         };
         debug!(%peer, %error, "publisher left");
-        for (_, inbox) in met {
-            inbox.disconnected(error.to_string()).await;
+        // One that came back before it was missed is not gone.
+        for route in met.into_iter().filter(|route| route.heard_on.load(Ordering::Relaxed) == connection) {
+            route.inbox.disconnected(error.to_string()).await;
         }
     }
 
-    async fn read(&self, link: &mut Link, from: IpAddr, met: &mut Vec<(u64, Inbox)>) -> LinkError {
+    async fn read(&self, link: &mut Link, (connection, from): (u64, IpAddr), met: &mut Vec<Route>) -> LinkError {
         let known: Vec<Route> = self.routes.borrow().iter().filter(|route| route.from == Some(from)).cloned().collect();
         for route in known {
-            self.meet(&route, met).await;
+            self.meet(&route, connection, met).await;
         }
         let mut told = false;
+        let mut changes = self.routes.subscribe();
+        let (mut topic, mut routes) = (None, Vec::new());
         loop {
             let parts = match link.receive().await {
                 Ok(parts) => parts,
                 Err(error) => return error,
             };
-            let topic = parts.first().map_or(&b""[..], |topic: &Bytes| topic);
-            let routes = self.routes(topic, from);
+            let named = parts.first().map_or(&b""[..], |topic: &Bytes| topic);
+            // A publisher has one topic: whose it is was mostly found before.
+            if topic.as_deref() != Some(named) || changes.has_changed().unwrap_or(true) {
+                changes.mark_unchanged();
+                routes = self.routes(named, from);
+                topic = Some(named.to_vec());
+            }
             if routes.is_empty() {
                 self.unknown.fetch_add(1, Ordering::Relaxed);
                 if !std::mem::replace(&mut told, true) {
-                    let topic: String = String::from_utf8_lossy(topic).chars().take(SHOWN).collect();
+                    let topic: String = String::from_utf8_lossy(named).chars().take(SHOWN).collect();
                     warn!(%from, topic, "KV events of an unknown pod, or of several");
                 }
             }
-            for route in routes {
-                self.meet(&route, met).await;
+            for route in &routes {
+                self.meet(route, connection, met).await;
                 match frames::published(&parts, route.topic.as_bytes()) {
                     Some(published) => route.inbox.offer(published, clock::now()),
                     None => route.inbox.refuse(),
@@ -179,9 +198,10 @@ impl Gate {
     }
 
     /// Tells a follower, once per connection, that its publisher is here.
-    async fn meet(&self, route: &Route, met: &mut Vec<(u64, Inbox)>) {
-        if !met.iter().any(|(id, _)| *id == route.id) {
-            met.push((route.id, route.inbox.clone()));
+    async fn meet(&self, route: &Route, connection: u64, met: &mut Vec<Route>) {
+        if !met.iter().any(|known| known.id == route.id) {
+            met.push(route.clone());
+            route.heard_on.store(connection, Ordering::Relaxed);
             route.inbox.connected().await;
         }
     }

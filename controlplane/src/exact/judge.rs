@@ -64,9 +64,13 @@ impl Judge {
         for inquiry in inquiries {
             self.answer(inquiry, now, &mut judged);
         }
-        while self.order.front().is_some_and(|&(since, _)| self.order.len() > MOST || now.since(since) > KEPT) {
-            let oldest = self.order.pop_front();
-            oldest.map(|(_, block)| self.open.remove(&block));
+        while let Some(&(since, block)) = self.order.front() {
+            let live = self.open.contains_key(&block);
+            if live && self.open.len() <= MOST && now.since(since) <= KEPT {
+                break;
+            }
+            self.order.pop_front();
+            self.open.remove(&block);
         }
         judged
     }

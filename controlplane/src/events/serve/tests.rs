@@ -106,3 +106,36 @@ async fn what_nobody_or_several_claim_is_counted_and_delivered_to_none() {
     };
     tokio::task::LocalSet::new().run_until(test).await;
 }
+
+#[tokio::test]
+async fn an_engine_that_came_back_before_it_was_missed_is_not_gone() {
+    let test = async {
+        let stop = CancellationToken::new();
+        let (gate, address) = gate(&stop).await;
+        let follower = follower(None);
+        let _admission = gate.admit("a", "kv@a@", None, &follower);
+        let mut watcher = watch(follower);
+        let dial = async || Engine::dialling(address, Habits { topic: "kv@a@m", ..Habits::default() }).await;
+        let mut old = Some(dial().await);
+        let first = old.as_ref().unwrap();
+        crate::events::subscribe::tests::eventually(|| first.subscribers() > 0).await;
+        first.publish();
+        assert_eq!(watcher.until_batch(0).await, [0]);
+        let mut heard = Vec::new();
+        for _ in 0..2 {
+            let new = dial().await;
+            crate::events::subscribe::tests::eventually(|| new.subscribers() > 0).await;
+            new.publish();
+            heard.extend(watcher.until(|update| *update == Update::Connected).await);
+            // Dropped with the first of the new ones: it was replaced by then.
+            drop(old.take());
+            drop(new);
+            heard.extend(watcher.until(|update| matches!(update, Update::Disconnected(_))).await);
+        }
+        let gone = heard.iter().filter(|update| matches!(update, Update::Disconnected(_))).count();
+        assert_eq!((gone, watcher.stats.borrow().connects), (2, 3));
+        stop.cancel();
+        watcher.end().await;
+    };
+    tokio::task::LocalSet::new().run_until(test).await;
+}
