@@ -65,6 +65,8 @@ pub struct Exact {
     pub chat_template_kwargs: String,
     /// How the engines prepare messages.
     pub frontend: shared::wire::Frontend,
+    /// Do gateways get the vocabulary? `None`: when it is small.
+    pub token_prompts: Option<bool>,
     /// Where the engines publish; `None`: they are asked.
     pub events: Option<EventPorts>,
 }

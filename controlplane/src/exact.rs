@@ -7,12 +7,14 @@ pub mod drive;
 mod fetch;
 pub mod pool;
 pub mod status;
+pub mod token_ids;
 
 use std::sync::Arc;
 
 use shared::identity::EndpointId;
 use shared::wire;
 
+use self::token_ids::VocabularyRows;
 use crate::events::subscribe::Update;
 use crate::vocabulary::table::TokenTable;
 
@@ -25,6 +27,8 @@ pub struct ExactModel {
     pub rendering: wire::Rendering,
     /// What its tokens stand for.
     pub tokens: TokenTable,
+    /// The same for gateways, where prompts that come as token ids are looked up by it.
+    pub for_gateways: Option<VocabularyRows>,
 }
 
 /// How far a pool's model is.

@@ -101,6 +101,9 @@ pub struct Exact {
     pub chat_template_kwargs: Option<serde_json::Map<String, serde_json::Value>>,
     /// Which of vLLM's API servers the engines run: `python` (default) or `rust`.
     pub frontend: Option<Frontend>,
+    /// Are prompts that come as token ids looked up exactly too? Each worker of a gateway then keeps the model's vocabulary.
+    /// Default: when that takes less than 3 MB, as with nearly every model.
+    pub token_prompts: Option<bool>,
     /// Where the engines publish.
     #[serde(default)]
     pub events: Events,

@@ -233,6 +233,7 @@ fn exact(checks: &mut Checks, path: &str, raw: raw::Exact, folder: &Path) -> Exa
             .and_then(|kwargs| serde_json::to_string(&kwargs).ok())
             .unwrap_or_default(),
         frontend,
+        token_prompts: raw.token_prompts,
         events: event_ports(checks, &format!("{path}.events"), raw.events),
     }
 }

@@ -7,6 +7,7 @@ use shared::text_form::{LeadingSpace, Normalizer, Spaces, TextForm};
 use shared::wire::{Normalization, Rendering, Spaces as WireSpaces};
 
 use super::ExactModel;
+use super::token_ids::VocabularyRows;
 use crate::config::{Exact, ModelFiles};
 use crate::vocabulary::fetch::{Hub, Source, model_files};
 use crate::vocabulary::model_files::{DEFAULT_TEMPLATE, ModelFiles as Found, RankHints};
@@ -41,7 +42,8 @@ pub(super) async fn load(exact: &Exact, name: &str) -> Result<ExactModel, String
         frontend: exact.frontend.into(),
         ..Rendering::default()
     };
-    let work = move || prove(&found, rendering);
+    let token_prompts = exact.token_prompts;
+    let work = move || prove(&found, rendering, token_prompts);
     // Parsing a tokenizer takes seconds, and a fault in it must not take the control plane down.
     tokio::task::spawn_blocking(work).await.map_err(|error| format!("the tokenizer cannot be read: {error}"))?
 }
@@ -106,7 +108,7 @@ async fn model_type(folder: &Path) -> Option<String> {
 }
 
 /// Reads, tests, compiles.
-fn prove(found: &Found, rendering: Rendering) -> Result<ExactModel, String> {
+fn prove(found: &Found, rendering: Rendering, token_prompts: Option<bool>) -> Result<ExactModel, String> {
     let vocabulary = found.vocabulary().map_err(|error| error.to_string())?;
     let encoder = found.encoder(&vocabulary).map_err(|error| error.to_string())?;
     self_test::run(&vocabulary, &encoder).map_err(|refusal| format!("the tokenizer's self-test failed: {refusal}"))?;
@@ -119,7 +121,9 @@ fn prove(found: &Found, rendering: Rendering) -> Result<ExactModel, String> {
         let checked = shared::table::codec::rendering(rendering.clone()).map_err(|error| error.to_string())?;
         ChatTemplate::of(&checked.1).map_err(|error| format!("the chat template: {error}"))?;
     }
-    Ok(ExactModel { name: rendering.model.clone(), rendering, tokens: vocabulary.table().clone() })
+    let tokens = vocabulary.table().clone();
+    let for_gateways = VocabularyRows::new(&rendering.model, &tokens, token_prompts);
+    Ok(ExactModel { name: rendering.model.clone(), rendering, tokens, for_gateways })
 }
 
 fn with_form(rendering: Rendering, form: &TextForm) -> Rendering {
