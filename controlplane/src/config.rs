@@ -69,6 +69,8 @@ pub struct Exact {
     pub frontend: shared::wire::Frontend,
     /// Is generated text re-encoded, to see whether a prompt would hit its blocks?
     pub check_generated: bool,
+    /// Do gateways get the vocabulary? `None`: when it is small.
+    pub token_prompts: Option<bool>,
     /// Where the engines publish; `None`: they are asked.
     pub events: Option<EventPorts>,
 }

@@ -12,6 +12,7 @@ pub mod judge;
 pub mod oracle;
 pub mod pool;
 pub mod status;
+pub mod token_ids;
 pub mod witness;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use shared::wire;
 
 use self::inquiries::Inquiries;
 use self::judge::Judged;
+use self::token_ids::VocabularyRows;
 use crate::events::subscribe::Update;
 use crate::vocabulary::table::TokenTable;
 
@@ -35,6 +37,8 @@ pub struct ExactModel {
     pub tokens: TokenTable,
     /// Where blocks wait to be re-encoded; `None`: they are not.
     pub inquiries: Option<Inquiries>,
+    /// The same for gateways, where prompts that come as token ids are looked up by it.
+    pub for_gateways: Option<VocabularyRows>,
 }
 
 /// How far a pool's model is.

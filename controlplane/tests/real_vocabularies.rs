@@ -92,7 +92,7 @@ fn no_false_alarms(name: &str, vocabulary: Vocabulary, encoder: controlplane::vo
     for start in (0..tokens.len()).step_by(7) {
         for length in [16, 64, 256] {
             let run = &tokens[start..tokens.len().min(start + length)];
-            let origin = if start == 0 { Origin::Root } else { Origin::Middle };
+            let origin = if start == 0 { Origin::Anchor } else { Origin::Middle };
             match canonical.check(run, origin).verdict {
                 Verdict::Unknown => counts[0] += 1,
                 Verdict::Canonical => counts[1] += 1,

@@ -7,6 +7,7 @@ pub mod live;
 pub mod rendering;
 pub mod residency;
 pub mod sync;
+pub mod vocabulary;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use crate::identity::{EndpointId, Slot};
 use rendering::Rendering;
 use residency::Residency;
+use vocabulary::Vocabulary;
 
 /// Where a table stands. Versions compare only within one epoch, which is one run of a control plane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub struct Pool {
     pub endpoints: Vec<Option<Endpoint>>,
     /// By base model: how its prompts become bytes. Models without one have learned residency.
     pub renderings: BTreeMap<String, Arc<Rendering>>,
+    /// By base model: what its token ids stand for, where that is known.
+    pub vocabularies: BTreeMap<String, Vocabulary>,
     /// Which prefix chunk is where.
     pub residency: Residency,
 }

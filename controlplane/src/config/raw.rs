@@ -110,6 +110,9 @@ pub struct Exact {
     /// cut into are not counted as held. Keeps the tokenizer in memory (40 to 240 MB). Default true.
     #[serde(default = "yes")]
     pub check_generated: bool,
+    /// Are prompts that come as token ids looked up exactly too? Each worker of a gateway then keeps the model's vocabulary.
+    /// Default: when that takes less than 3 MB, as with nearly every model.
+    pub token_prompts: Option<bool>,
     /// Where the engines publish.
     #[serde(default)]
     pub events: Events,

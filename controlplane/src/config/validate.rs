@@ -235,6 +235,7 @@ fn exact(checks: &mut Checks, path: &str, raw: raw::Exact, folder: &Path) -> Exa
             .unwrap_or_default(),
         frontend,
         check_generated: raw.check_generated,
+        token_prompts: raw.token_prompts,
         events: event_ports(checks, &format!("{path}.events"), raw.events),
     }
 }

@@ -10,6 +10,7 @@ use shared::wire::{Normalization, Rendering, Spaces as WireSpaces};
 use super::ExactModel;
 use super::inquiries::Inquiries;
 use super::judge::{Judge, LONGEST};
+use super::token_ids::VocabularyRows;
 use crate::config::{Exact, ModelFiles};
 use crate::vocabulary::canonical::Canonical;
 use crate::vocabulary::fetch::{Hub, Source, model_files};
@@ -51,8 +52,8 @@ pub(super) async fn load(exact: &Exact, name: &str) -> Result<Loaded, String> {
         frontend: exact.frontend.into(),
         ..Rendering::default()
     };
-    let checks = exact.check_generated;
-    let work = move || prove(&found, rendering, checks);
+    let (checks, token_prompts) = (exact.check_generated, exact.token_prompts);
+    let work = move || prove(&found, rendering, checks, token_prompts);
     // Parsing a tokenizer takes seconds, and a fault in it must not take the control plane down.
     tokio::task::spawn_blocking(work).await.map_err(|error| format!("the tokenizer cannot be read: {error}"))?
 }
@@ -117,7 +118,7 @@ async fn model_type(folder: &Path) -> Option<String> {
 }
 
 /// Reads, tests, compiles.
-fn prove(found: &Found, rendering: Rendering, checks: bool) -> Result<Loaded, String> {
+fn prove(found: &Found, rendering: Rendering, checks: bool, token_prompts: Option<bool>) -> Result<Loaded, String> {
     let vocabulary = found.vocabulary().map_err(|error| error.to_string())?;
     let encoder = found.encoder(&vocabulary).map_err(|error| error.to_string())?;
     self_test::run(&vocabulary, &encoder).map_err(|refusal| format!("the tokenizer's self-test failed: {refusal}"))?;
@@ -134,7 +135,9 @@ fn prove(found: &Found, rendering: Rendering, checks: bool) -> Result<Loaded, St
     let canonical = if checks { Canonical::new(Arc::new(vocabulary), encoder, LONGEST) } else { None };
     let judge = canonical.map(Judge::new);
     let inquiries = judge.as_ref().map(|_| Inquiries::default());
-    Ok(Loaded { model: ExactModel { name: rendering.model.clone(), rendering, tokens, inquiries }, judge })
+    let for_gateways = VocabularyRows::new(&rendering.model, &tokens, token_prompts);
+    let model = ExactModel { name: rendering.model.clone(), rendering, tokens, inquiries, for_gateways };
+    Ok(Loaded { model, judge })
 }
 
 fn with_form(rendering: Rendering, form: &TextForm) -> Rendering {

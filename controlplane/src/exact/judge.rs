@@ -83,7 +83,7 @@ impl Judge {
 
     fn answer(&mut self, inquiry: Inquiry, now: Timestamp, judged: &mut Judged) {
         let Inquiry { parent, first, block, tokens, own } = inquiry;
-        let origin = if first { Origin::Root } else { Origin::Middle };
+        let origin = if first { Origin::Anchor } else { Origin::Middle };
         let before = parent.and_then(|parent| self.open.remove(&parent));
         let mut run = before.unwrap_or(Run { tokens: Vec::new(), blocks: Vec::new(), origin });
         let begins = (run.tokens.len() + tokens.len()).saturating_sub(own);
@@ -102,7 +102,7 @@ impl Judge {
                 }
             }
         }
-        run.resume(checked.resume);
+        run.resume(checked.resume, checked.origin);
         self.open.insert(block, run);
         self.order.push_back((now, block));
     }
@@ -110,11 +110,8 @@ impl Judge {
 
 impl Run {
     /// Goes on with token `at`.
-    fn resume(&mut self, at: usize) {
-        if at == 0 {
-            return;
-        }
-        self.origin = Origin::Middle;
+    fn resume(&mut self, at: usize, origin: Origin) {
+        self.origin = origin;
         self.tokens.drain(..at.min(self.tokens.len()));
         let last = self.blocks.iter().rposition(|&(begins, _)| begins <= at).unwrap_or(0);
         self.blocks.drain(..last);

@@ -14,14 +14,16 @@ use super::doubt::Doubt;
 use super::judge::Judged;
 use super::oracle::Oracle;
 use super::status::{DoubtStatus, EngineStatus, PrefixStatus, PrefixTotals};
+use super::token_ids::VocabularyRows;
 use super::{ExactModel, ModelState};
 use crate::events::sequence::Coverage;
 use crate::events::subscribe::Update;
+use crate::publish::board::RESIDENCY_BUDGET;
 use crate::residency::exact::{ExactCounters, ExactResidency, Scope};
 use crate::residency::holder::Holder;
 
-/// Memory that one pool's blocks may take.
-const BUDGET_BYTES: usize = 256 << 20;
+/// Memory that a block of one endpoint may take, with all that belongs to it: the bar of the index.
+const MEMBERSHIP_BYTES: usize = 64;
 /// What an engine held when its stream broke is believed for this long.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -41,6 +43,8 @@ pub struct ExactPool {
     /// Since when the mode is what it is.
     since: Timestamp,
     secret: u64,
+    /// Memory that the pool's blocks may take.
+    budget_bytes: usize,
     totals: PrefixTotals,
 }
 
@@ -70,6 +74,7 @@ impl ExactPool {
             block_tokens: 0,
             since: now,
             secret,
+            budget_bytes: RESIDENCY_BUDGET * MEMBERSHIP_BYTES,
             totals: PrefixTotals::default(),
         }
     }
@@ -89,7 +94,7 @@ impl ExactPool {
                     let scope = Scope {
                         model: model.name.clone(),
                         chunk_bytes,
-                        budget_bytes: BUDGET_BYTES,
+                        budget_bytes: self.budget_bytes,
                         secret: self.secret,
                     };
                     let mut residency = ExactResidency::new(scope, model.tokens.clone());
@@ -115,6 +120,14 @@ impl ExactPool {
         }
     }
 
+    /// The pool's share of the memory is now that of so many memberships; what is too much goes with the next drain.
+    pub const fn shrink_to(&mut self, memberships: usize) {
+        self.budget_bytes = memberships.saturating_mul(MEMBERSHIP_BYTES);
+        if let Some(residency) = &mut self.residency {
+            residency.set_budget(self.budget_bytes);
+        }
+    }
+
     fn ready(&self) -> Option<&Arc<ExactModel>> {
         match &self.model {
             ModelState::Ready(model) => Some(model),
@@ -137,6 +150,12 @@ impl ExactPool {
     #[must_use]
     pub fn rendering(&self) -> Option<&Rendering> {
         self.trusted().map(|model| &model.rendering)
+    }
+
+    /// For the table, where gateways get it.
+    #[must_use]
+    pub fn vocabulary(&self) -> Option<&VocabularyRows> {
+        self.ready()?.for_gateways.as_ref()
     }
 
     /// Is what this engine holds known from its events?

@@ -6,6 +6,7 @@ use shared::wire::{Endpoint, EndpointState, Model, PoolSettings, Rendering};
 
 use super::slots::{SlotBook, number};
 use crate::datastore::{EndpointView, PoolView, Readiness};
+use crate::exact::token_ids::VocabularyRows;
 
 /// One pool's rows.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,6 +19,8 @@ pub struct PoolRows {
     pub endpoints: BTreeMap<u32, Endpoint>,
     /// By base model: those with exact residency.
     pub renderings: BTreeMap<String, Rendering>,
+    /// By base model: only of those with a rendering, which takes them with it.
+    pub vocabularies: BTreeMap<String, VocabularyRows>,
 }
 
 /// All pools' rows, by name.
@@ -39,6 +42,7 @@ pub fn pool_rows(pool: &PoolView, slots: &SlotBook) -> PoolRows {
         models: pool.models.clone(),
         endpoints: rows.collect(),
         renderings: BTreeMap::new(),
+        vocabularies: BTreeMap::new(),
     }
 }
 

@@ -1,8 +1,9 @@
 //! What changed between two sets of rows, as the changes that gateways apply in order.
 
-use shared::wire::{ModelList, PoolChange};
+use shared::wire::{ModelList, PoolChange, VocabularyPiece};
 
 use super::build::{PoolRows, TableRows};
+use crate::exact::token_ids::VocabularyRows;
 
 /// Applied to `before`, they make `after`. Empty when the two are equal.
 #[must_use]
@@ -24,6 +25,7 @@ fn pool_change(name: &str, before: Option<&PoolRows>, after: &PoolRows) -> Optio
             models: Some(ModelList { models: after.models.clone() }),
             endpoints: after.endpoints.values().cloned().collect(),
             renderings: after.renderings.values().cloned().collect(),
+            vocabularies: vocabularies(&PoolRows::default(), after),
             ..PoolChange::default()
         });
     };
@@ -44,7 +46,16 @@ fn pool_change(name: &str, before: Option<&PoolRows>, after: &PoolRows) -> Optio
         residency: Vec::new(),
         removed_renderings: unrendered.cloned().collect(),
         renderings: rendered.map(|(_, row)| row.clone()).collect(),
+        vocabularies: vocabularies(before, after),
     })
+}
+
+/// The pieces of what is new; one that went goes by itself where its model's rendering does not take it along.
+fn vocabularies(before: &PoolRows, after: &PoolRows) -> Vec<VocabularyPiece> {
+    let gone = before.vocabularies.keys().filter(|model| !after.vocabularies.contains_key(*model));
+    let alone = gone.filter(|model| after.renderings.contains_key(*model)).map(|model| VocabularyRows::none(model));
+    let new = after.vocabularies.iter().filter(|(model, rows)| before.vocabularies.get(*model) != Some(rows));
+    alone.chain(new.flat_map(|(_, rows)| rows.pieces().iter().cloned())).collect()
 }
 
 #[cfg(test)]

@@ -113,9 +113,15 @@ impl PoolState {
     /// As they stand.
     #[must_use]
     pub fn rows(&self) -> PoolRows {
-        let rendering = self.prefixes.exact.as_ref().and_then(ExactPool::rendering);
+        let exact = self.prefixes.exact.as_ref();
+        let rendering = exact.and_then(ExactPool::rendering);
+        let vocabulary = rendering.and_then(|row| Some((row.model.clone(), exact?.vocabulary()?.clone())));
         let renderings = rendering.into_iter().map(|row| (row.model.clone(), row.clone()));
-        PoolRows { renderings: renderings.collect(), ..pool_rows(&self.view, &self.slots) }
+        PoolRows {
+            renderings: renderings.collect(),
+            vocabularies: vocabulary.into_iter().collect(),
+            ..pool_rows(&self.view, &self.slots)
+        }
     }
 
     /// Of this pool's exact residency. True when its rows may have changed.

@@ -34,8 +34,12 @@ impl Prefixes {
         self.learned.is_dirty() || self.exact.as_ref().is_some_and(ExactPool::is_dirty)
     }
 
-    /// Drops the coldest learned memberships until at most `memberships` are left.
+    /// Drops the coldest memberships until at most about `memberships` are left of each side; those that engines told of go
+    /// with the next drain that has something to tell.
     pub fn shrink_to(&mut self, memberships: usize, now: Timestamp) {
+        if let Some(exact) = &mut self.exact {
+            exact.shrink_to(memberships);
+        }
         self.learned.shrink_to(memberships, now);
     }
 
@@ -150,6 +154,7 @@ mod tests {
             rendering: shared::wire::Rendering::default(),
             tokens: TokenTable::new(letters.chunks(1).map(Some)),
             inquiries: None,
+            for_gateways: None,
         };
         let mut exact = ExactPool::new(1, at(0));
         exact.set_model(ModelState::Ready(Arc::new(model)), 16, at(0));
@@ -226,6 +231,30 @@ mod tests {
         folded(&prefixes.drain(), &mut table);
         assert_eq!(table, BTreeMap::from([(keys(text)[0], vec![4])]));
         assert!(!prefixes.is_dirty());
+    }
+
+    #[test]
+    fn a_pool_whose_share_shrinks_drops_its_coldest_blocks_and_counts_them() {
+        let mut prefixes = prefixes();
+        let mut table = BTreeMap::new();
+        let texts: Vec<String> = ('a'..='z').map(|letter| letter.to_string().repeat(64)).collect();
+        for (name, text) in (101..).zip(&texts) {
+            let Update::Batch { mut batch, received } = stored(text) else { panic!("a batch") };
+            if let KvEvent::Stored(stored) = &mut batch.events[0] {
+                stored.hashes = vec![BlockHash(name)];
+            }
+            prefixes.exact.as_mut().unwrap().update(A, slot(0), &Update::Batch { batch, received }, at(name));
+        }
+        folded(&prefixes.drain(), &mut table);
+        assert_eq!(table.len(), 26 * 4);
+        prefixes.shrink_to(13, at(300));
+        prefixes.exact.as_mut().unwrap().update(A, slot(0), &stored("the newest block"), at(300));
+        folded(&prefixes.drain(), &mut table);
+        assert!((4..60).contains(&table.len()), "{}", table.len());
+        let held = |text: &str| keys(text).iter().all(|key| table.contains_key(key));
+        assert!(held("the newest block") && !held(&texts[0]));
+        let status = prefixes.exact.as_ref().unwrap().status([(A, slot(0), "10.0.0.1:8000")].into_iter());
+        assert!(status.totals.shed > 10, "{:?}", status.totals);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Cuts changes into segments of at most 64 KiB. A segment is applied whole, so each piece must make sense after the ones
-//! before it: a pool's settings and models come first, with what is removed; then renderings, endpoints, residency.
+//! before it: a pool's settings and models come first, with what is removed; then renderings, endpoints, residency, and last the
+//! vocabularies, which the fewest requests wait for.
 
 use prost::Message;
 use shared::wire::{PoolChange, ResidencyGroup};
@@ -59,6 +60,7 @@ pub fn split(changes: Vec<PoolChange>) -> Vec<Vec<PoolChange>> {
         let endpoints = std::mem::take(&mut change.endpoints);
         let residency = std::mem::take(&mut change.residency);
         let renderings = std::mem::take(&mut change.renderings);
+        let vocabularies = std::mem::take(&mut change.vocabularies);
         let name = change.name.clone();
         if change != (PoolChange { name: name.clone(), ..PoolChange::default() }) {
             packer.place(change);
@@ -76,6 +78,11 @@ pub fn split(changes: Vec<PoolChange>) -> Vec<Vec<PoolChange>> {
         for group in residency.into_iter().flat_map(pieces) {
             if let Some(room) = packer.room(&name, group.encoded_len()) {
                 room.residency.push(group);
+            }
+        }
+        for piece in vocabularies {
+            if let Some(room) = packer.room(&name, piece.encoded_len()) {
+                room.vocabularies.push(piece);
             }
         }
     }

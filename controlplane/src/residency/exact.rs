@@ -149,6 +149,11 @@ impl ExactResidency {
         self.verdict = Some(verdict);
     }
 
+    /// The blocks may take this much memory from the next drain on.
+    pub const fn set_budget(&mut self, bytes: usize) {
+        self.scope.budget_bytes = bytes;
+    }
+
     /// How `slot`'s engine repeats itself; [`Counting::PerBlock`] unless told otherwise.
     pub fn set_counting(&mut self, slot: Slot, counting: Counting) {
         if let Some(engine) = self.engines.get_mut(slot) {

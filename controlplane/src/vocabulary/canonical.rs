@@ -27,8 +27,8 @@ pub struct Canonical {
 /// Where in its chain a run begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// With the chain's first token.
-    Root,
+    /// Where the tokenizer starts afresh: with the chain's first token, or as `Checked::origin` said.
+    Anchor,
     /// Anywhere else.
     Middle,
 }
@@ -51,8 +51,10 @@ pub struct Checked {
     pub verdict: Verdict,
     /// Tokens of the run that were compared.
     pub judged: Range<usize>,
-    /// The next run should begin with this token of this run: the last anchor.
+    /// The next run should begin with this token of this run: the last anchor, or the first token that was not read.
     pub resume: usize,
+    /// Which of the two it is.
+    pub origin: Origin,
 }
 
 /// A stretch of the run that begins at an anchor.
@@ -71,20 +73,21 @@ impl Canonical {
     /// Compares the tokens of consecutive blocks with the tokenizer's own choice.
     #[must_use]
     pub fn check(&self, tokens: &[u32], origin: Origin) -> Checked {
-        let nothing = |resume| Checked { verdict: Verdict::Unknown, judged: resume..resume, resume };
-        let Some(stretch) = self.stretch(tokens, origin) else { return nothing(tokens.len()) };
+        let nothing = |resume, origin| Checked { verdict: Verdict::Unknown, judged: resume..resume, resume, origin };
+        let Some(stretch) = self.stretch(tokens, origin) else { return nothing(tokens.len(), Origin::Middle) };
         let Stretch { tokens: range, last_anchor } = stretch;
         // A stretch without a second anchor that hits the limit is not read again from its beginning.
-        let resume = if last_anchor == range.start && range.end < tokens.len() { range.end } else { last_anchor };
+        let is_cut = last_anchor == range.start && range.end < tokens.len();
+        let (resume, origin) = if is_cut { (range.end, Origin::Middle) } else { (last_anchor, Origin::Anchor) };
         let run = tokens.get(range.clone()).unwrap_or_default();
         let settled = run.len().saturating_sub(self.unsettled());
         let verdict = match self.first_difference(run) {
-            None => return nothing(resume),
+            None => return nothing(resume, origin),
             Some(at) if at < settled => Verdict::Differs(range.start.saturating_add(at)),
-            Some(_) if settled == 0 => return nothing(resume),
+            Some(_) if settled == 0 => return nothing(resume, origin),
             Some(_) => Verdict::Canonical,
         };
-        Checked { verdict, judged: range.start..range.start.saturating_add(settled), resume }
+        Checked { verdict, judged: range.start..range.start.saturating_add(settled), resume, origin }
     }
 
     fn unsettled(&self) -> usize {
@@ -101,7 +104,7 @@ impl Canonical {
         let mut before: &[u8] = &[];
         for (at, token) in tokens.iter().enumerate() {
             let now = self.vocabulary.table.bytes_of(*token).unwrap_or_default();
-            let anchored = (at == 0 && origin == Origin::Root) || self.is_anchor(*token, before, now);
+            let anchored = (at == 0 && origin == Origin::Anchor) || self.is_anchor(*token, before, now);
             match &mut found {
                 None if anchored => found = Some(Stretch { tokens: at..at, last_anchor: at }),
                 Some(stretch) if anchored => stretch.last_anchor = at,

@@ -15,6 +15,7 @@ use crate::scheduling::cost::Demand;
 use crate::scheduling::explanation::{Explanation, PrefixSource, explain};
 use crate::scheduling::{NoCandidate, Request};
 use crate::table::Pool;
+use crate::template::{Bypass, Unrendered};
 
 /// Scanners kept between requests; more than this many bodies at once allocate anew.
 const IDLE_SCANNERS: usize = 64;
@@ -204,7 +205,8 @@ pub(super) fn wanted(
     let renderer = brain.renderers.get(&name, base.unwrap_or(view.model));
     let rendered = renderer.zip(body.bytes).map(|(renderer, bytes)| renderer.prompt(body.kind, bytes, now));
     let chain = match rendered {
-        Some(Ok(text)) => exact_chain(root, pool, &text),
+        Some(Ok(text)) => exact_chain(root, pool, text.as_bytes()),
+        Some(Err(Unrendered::Bypass(Bypass::TokenIds))) => tokens_chain(root, pool, base.unwrap_or(view.model), view),
         Some(Err(why)) => {
             Chain { source: PrefixSource::Learned(Some(why.to_string())), ..learned_chain(root, pool, view) }
         }
@@ -219,10 +221,25 @@ fn chunk_bytes(pool: &Pool) -> usize {
     usize::try_from(pool.settings.chunk_bytes).unwrap_or(usize::MAX)
 }
 
-fn exact_chain(root: ChainRoot, pool: &Pool, text: &str) -> Chain {
+/// The chain of a prompt whose bytes are those that its engine's tokens stand for.
+fn exact_chain(root: ChainRoot, pool: &Pool, text: &[u8]) -> Chain {
     let mut keys = Vec::with_capacity(text.len() / chunk_bytes(pool));
-    chain(root, chunk_bytes(pool), [text.as_bytes()], &mut keys);
+    chain(root, chunk_bytes(pool), [text], &mut keys);
     Chain { keys, bytes: text.len() as u64, tokens: None, source: PrefixSource::Exact }
+}
+
+/// The chain of what a prompt's token ids stand for; learned where that is not known.
+fn tokens_chain(root: ChainRoot, pool: &Pool, model: &str, view: &RequestView<'_>) -> Chain {
+    let learned = |why: String| Chain { source: PrefixSource::Learned(Some(why)), ..learned_chain(root, pool, view) };
+    let PromptView::Tokens(ids) = &view.prompt else { return learned(Bypass::TokenIds.to_string()) };
+    let Some(vocabulary) = pool.vocabularies.get(model) else { return learned(Bypass::TokenIds.to_string()) };
+    match vocabulary.decode(ids.iter()) {
+        Ok(text) => {
+            let tokens = Some(u32::try_from(ids.count()).unwrap_or(u32::MAX));
+            Chain { tokens, ..exact_chain(root, pool, &text) }
+        }
+        Err(why) => learned(why.to_string()),
+    }
 }
 
 fn learned_chain(root: ChainRoot, pool: &Pool, view: &RequestView<'_>) -> Chain {

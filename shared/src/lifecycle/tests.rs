@@ -380,3 +380,44 @@ fn what_cannot_be_rendered_exactly_is_learned_and_says_why() {
     assert_eq!(told["prefix"], "learned: the request has parts that are not text");
     assert!(brain.report(1).pools[0].routes.iter().all(|route| !route.rendered));
 }
+
+/// What a vocabulary of single letters and `<s>` sends; ids 0..=255 are bytes, 256 is none, 257 is `<s>`.
+fn letters() -> wire::VocabularyPiece {
+    let mut lengths = vec![1; 256];
+    lengths.extend([0, 3]);
+    let text: Vec<u8> = (0..=255).chain(*b"<s>").collect();
+    wire::VocabularyPiece { model: "m".to_owned(), tokens: 258, bytes: 259, first: 0, lengths, text }
+}
+
+/// How a prompt of `ids` is decided: where it goes, and how that is known.
+fn of_ids(pool: wire::PoolChange, ids: &[u32]) -> (String, String) {
+    let mut brain = brain(vec![pool]);
+    let body = serde_json::json!({"model": "m", "prompt": ids}).to_string();
+    let mut driven = post(&mut brain, "/v1/completions", &[("x-kvasir-explain", "1")], body.as_bytes(), at(1));
+    let destination = driven.destination()[0].to_string();
+    (destination, decision(&mut driven, &mut brain)["prefix"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn token_ids_are_looked_up_as_the_text_that_they_stand_for_and_nothing_is_put_before_them() {
+    let prompt = "a raw prompt that goes on for many chunks, ".repeat(60);
+    let ids: Vec<u32> = core::iter::once(257).chain(prompt.bytes().map(u32::from)).collect();
+    let pool = || wire::PoolChange { vocabularies: vec![letters()], ..exact_pool(1, &format!("<s>{prompt}")) };
+    assert_eq!(of_ids(pool(), &ids), ("10.0.0.1:2".to_owned(), "exact".to_owned()));
+    let bare = of_ids(wire::PoolChange { vocabularies: vec![letters()], ..exact_pool(1, &prompt) }, &ids[1..]);
+    assert_eq!(bare, ("10.0.0.1:2".to_owned(), "exact".to_owned()));
+}
+
+#[test]
+fn token_ids_that_cannot_be_decoded_are_learned_and_say_why() {
+    let pool = |vocabularies| wire::PoolChange { vocabularies, ..exact_pool(1, "a text") };
+    let half = wire::VocabularyPiece { tokens: 300, ..letters() };
+    for (vocabularies, ids, why) in [
+        (vec![letters()], [65, 256], "learned: the prompt has a token id that the vocabulary does not know"),
+        (vec![letters()], [65, 258], "learned: the prompt has a token id that the vocabulary does not know"),
+        (vec![half], [65, 66], "learned: the prompt comes as token ids, and the vocabulary is not here yet"),
+        (vec![], [65, 66], "learned: the prompt comes as token ids"),
+    ] {
+        assert_eq!(of_ids(pool(vocabularies), &ids).1, why);
+    }
+}

@@ -8,6 +8,7 @@ use prost::Message;
 use super::holders::Holder;
 use super::live::{LiveEndpoint, LivePool, Rates, Scrape, Work};
 use super::rendering::{Frontend, Rendering};
+use super::vocabulary::Piece;
 use super::{Endpoint, EndpointState, Model, PoolSettings, TableVersion};
 use crate::identity::{EndpointId, Slot};
 use crate::text_form::{LeadingSpace, Normalizer, Spaces, TextForm};
@@ -84,6 +85,8 @@ pub struct PoolRows {
     pub removed_renderings: Vec<String>,
     /// Added or replaced, by model.
     pub renderings: Vec<(String, Rendering)>,
+    /// By model; applied in order, after `renderings`.
+    pub vocabularies: Vec<(String, Piece)>,
 }
 
 /// Chunks with the same holders.
@@ -131,7 +134,14 @@ fn pool_change(raw: wire::PoolChange) -> Result<PoolChange, Malformed> {
         residency: raw.residency.into_iter().map(group).collect::<Result<_, _>>()?,
         removed_renderings: raw.removed_renderings,
         renderings: raw.renderings.into_iter().map(rendering).collect::<Result<_, _>>()?,
+        vocabularies: raw.vocabularies.into_iter().map(vocabulary_piece).collect::<Result<_, _>>()?,
     })))
+}
+
+fn vocabulary_piece(mut raw: wire::VocabularyPiece) -> Result<(String, Piece), Malformed> {
+    let model = core::mem::take(&mut raw.model);
+    let piece = Piece::from_wire(raw).ok_or(field("vocabularies", "must have counts that agree, within the limits"))?;
+    Ok((model, piece))
 }
 
 fn slot(raw: u32) -> Result<Slot, Malformed> {

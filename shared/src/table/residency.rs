@@ -3,27 +3,24 @@
 //! The sender keeps holder sets prefix-closed (who holds a chunk holds the chunks before it), so the longest match is
 //! found by bisecting the prompt's chain, in a handful of probes. Where a set is not, the match is merely less exact.
 
+mod shard;
+
+use self::shard::{Entry, Shard};
 use super::holders::{Holder, HolderSets, SetId, Tier};
 use crate::identity::Slot;
+
+/// Shards of the index. Each grows by itself, so growing needs room for one more of them and not for a second index: a
+/// Wasm VM never gives memory back. 256 of them are a table of 3 KB that stays in the first-level cache.
+const SHARDS: usize = 256;
 
 /// Prefix-chunk key -> holders and token count.
 #[derive(Clone, Debug, Default)]
 pub struct Residency {
-    entries: Vec<Entry>,
+    /// By the high bits of the key; none before the first key comes.
+    shards: Vec<Shard>,
     used: usize,
     sets: HolderSets,
 }
-
-/// Key 0 marks an empty entry; no chunk has it (`prefix::chain`).
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    key: u64,
-    set: SetId,
-    tokens: u32,
-}
-
-const VACANT: Entry = Entry { key: 0, set: SetId::EMPTY, tokens: 0 };
-const SMALLEST: usize = 64;
 
 /// How far one endpoint's copy of a prompt reaches, in chunks and, where the index knows, in tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,14 +57,16 @@ impl Residency {
     /// Every entry as (key, holders, tokens; 0 unknown), ordered by key.
     #[must_use]
     pub fn sorted(&self) -> Vec<(u64, &[Holder], u32)> {
-        let mut all: Vec<_> = self
-            .entries
-            .iter()
-            .filter(|entry| entry.key != 0)
-            .map(|entry| (entry.key, self.sets.holders(entry.set), entry.tokens))
-            .collect();
+        let entries = self.shards.iter().flat_map(Shard::iter);
+        let mut all: Vec<_> = entries.map(|entry| (entry.key, self.sets.holders(entry.set), entry.tokens)).collect();
         all.sort_unstable_by_key(|&(key, ..)| key);
         all
+    }
+
+    /// Bytes of linear memory behind the keys, without the holder sets.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.shards.iter().map(Shard::bytes).sum::<usize>() + self.shards.capacity() * size_of::<Shard>()
     }
 
     /// Sets the holders (ascending) of each key; `tokens` is parallel to `keys` or shorter (0: unknown).
@@ -94,82 +93,26 @@ impl Residency {
 
     /// True when a new use of `entry.set` was taken; the old set of an existing key is released either way.
     fn put(&mut self, entry: Entry) -> bool {
-        if (self.used + 1) * 8 > self.entries.len() * 5 {
-            self.grow();
+        if self.shards.is_empty() {
+            self.shards.resize_with(SHARDS, Shard::default);
         }
-        let Some(at) = self.position(entry.key) else { return false };
-        let Some(place) = self.entries.get_mut(at) else { return false };
-        let old = core::mem::replace(place, entry);
-        if old.key == 0 {
-            self.used += 1;
-        } else {
-            self.sets.release(old.set);
+        let Some(shard) = self.shards.get_mut(shard_of(entry.key)) else { return false };
+        match shard.put(entry) {
+            Some(old) => self.sets.release(old.set),
+            None => self.used += 1,
         }
         true
     }
 
     fn remove(&mut self, key: u64) {
-        let Some(mut hole) = self.position(key) else { return };
-        match self.entries.get(hole) {
-            Some(entry) if key != 0 && entry.key == key => self.sets.release(entry.set),
-            _ => return,
-        }
-        self.used -= 1;
-        let mask = self.entries.len() - 1;
-        // Backward-shift deletion: close the hole with every later entry that may move up to it.
-        let mut at = hole;
-        loop {
-            at = (at + 1) & mask;
-            let Some(&entry) = self.entries.get(at) else { break };
-            if entry.key == 0 {
-                break;
-            }
-            let home = self.home(entry.key);
-            if (at.wrapping_sub(home) & mask) >= (at.wrapping_sub(hole) & mask) {
-                if let Some(place) = self.entries.get_mut(hole) {
-                    *place = entry;
-                }
-                hole = at;
-            }
-        }
-        if let Some(place) = self.entries.get_mut(hole) {
-            *place = VACANT;
-        }
-    }
-
-    fn grow(&mut self) {
-        let size = (self.entries.len() * 2).max(SMALLEST);
-        let old = core::mem::replace(&mut self.entries, vec![VACANT; size]);
-        for entry in old.into_iter().filter(|entry| entry.key != 0) {
-            if let Some(at) = self.position(entry.key)
-                && let Some(place) = self.entries.get_mut(at)
-            {
-                *place = entry;
-            }
-        }
-    }
-
-    /// Keys are hashes already: the low bits serve.
-    #[expect(clippy::cast_possible_truncation, reason = "masked: only the low bits are wanted")]
-    fn home(&self, key: u64) -> usize {
-        key as usize & (self.entries.len().wrapping_sub(1))
-    }
-
-    /// Where `key` is, or the vacant entry where it would go; `None` only when there are no entries at all.
-    fn position(&self, key: u64) -> Option<usize> {
-        let mask = self.entries.len().checked_sub(1)?;
-        let mut at = self.home(key);
-        loop {
-            let entry = self.entries.get(at)?;
-            if entry.key == key || entry.key == 0 {
-                return Some(at);
-            }
-            at = (at + 1) & mask;
+        if let Some(old) = self.shards.get_mut(shard_of(key)).and_then(|shard| shard.remove(key)) {
+            self.sets.release(old.set);
+            self.used -= 1;
         }
     }
 
     fn find(&self, key: u64) -> Option<&Entry> {
-        self.entries.get(self.position(key)?).filter(|entry| entry.key == key && key != 0)
+        self.shards.get(shard_of(key))?.find(key)
     }
 
     /// How many chunks of `chain` the endpoint at `slot` holds, in any tier.
@@ -240,6 +183,11 @@ impl PartialEq for Residency {
     fn eq(&self, other: &Self) -> bool {
         self.used == other.used && self.sorted() == other.sorted()
     }
+}
+
+/// Keys are hashes already: their high bits choose the shard, their low bits the place in it.
+const fn shard_of(key: u64) -> usize {
+    (key >> 56) as usize
 }
 
 struct Run {

@@ -164,9 +164,16 @@ impl Pool {
         }
         for model in rows.removed_renderings {
             self.renderings.remove(&model);
+            self.vocabularies.remove(&model);
         }
         for (model, rendering) in rows.renderings {
             self.renderings.insert(model, Arc::new(rendering));
+        }
+        for (model, piece) in rows.vocabularies {
+            // A piece that continues nothing makes no vocabulary: such prompts are then learned, and nothing worse.
+            if piece.tokens == 0 || !self.vocabularies.entry(model.clone()).or_default().take(&piece) {
+                self.vocabularies.remove(&model);
+            }
         }
         for group in rows.residency {
             self.residency.set(&group.holders, &group.keys, &group.tokens);

@@ -1,5 +1,5 @@
-//! What the backend answers: one small completion, a stream of events, or an engine's metrics. Built once; the backend only copies bytes, so
-//! that its own cost stays out of the way of what is measured.
+//! What the backend answers: one small completion, a stream of events, or what an engine says of itself. Built once; the
+//! backend only copies bytes, so that its own cost stays out of the way of what is measured.
 
 pub(crate) mod serve;
 
@@ -25,6 +25,11 @@ fn metrics() -> Vec<u8> {
         "# TYPE vllm:cache_config_info gauge\nvllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"60000\"} 1.0\n",
     );
     answer("text/plain; version=0.0.4", body)
+}
+
+/// The answer to `/kv_event_sources`.
+pub(crate) fn event_sources(sources: &serde_json::Value) -> Vec<u8> {
+    answer("application/json", &sources.to_string())
 }
 
 fn answer(content_type: &str, body: &str) -> Vec<u8> {

@@ -34,6 +34,8 @@ pub(crate) struct Message {
     pub(crate) status: u16,
     /// A request for the engine's metrics.
     pub(crate) metrics: bool,
+    /// A request for where the engine publishes its KV events.
+    pub(crate) event_sources: bool,
     /// Bytes of the body, without chunk framing.
     pub(crate) body_bytes: u64,
     /// Chunks with data; 0 for a body that is not chunked.
@@ -201,6 +203,7 @@ fn read_head(head: &[u8], message: &mut Message) -> Result<Length, Malformed> {
         return Err(Malformed::StartLine(text(start)));
     }
     message.metrics = start.starts_with(b"GET /metrics ");
+    message.event_sources = start.starts_with(b"GET /kv_event_sources ");
     let mut length = Length::Fixed(0);
     for line in lines {
         let colon = line.iter().position(|byte| *byte == b':').ok_or_else(|| Malformed::Header(text(line)))?;

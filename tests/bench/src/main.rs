@@ -1,4 +1,4 @@
-//! `kvasir-bench`: measures what Kvasir costs on a real Envoy. The hidden subcommands are servers that the bench starts as
+//! `kvasir-bench`: measures what Kvasir costs on a real Envoy, and how fast it follows engines. The hidden subcommands are servers that the bench starts as
 //! children of itself, so that their CPU time can be told from the load generator's.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "reports go to stdout, progress to stderr")]
@@ -10,12 +10,14 @@ mod cpu;
 mod draw;
 mod envoy;
 mod estimate;
+mod events;
 mod ext_proc;
 mod http1;
 mod load;
 mod overhead;
 mod placement;
 mod prompts;
+mod rpc;
 mod table;
 
 use anyhow::bail;
@@ -36,6 +38,8 @@ struct Arguments {
 enum Command {
     /// Compares plain Envoy, Envoy with Kvasir's filter, and Envoy with a no-op ext_proc server
     Overhead(Box<overhead::plan::OverheadArgs>),
+    /// Times KV events from eight publishers to every worker of an Envoy
+    Events(Box<events::plan::EventsArgs>),
     /// The backend of a run (started by the bench itself)
     #[command(hide = true)]
     ServeBackend {
@@ -66,6 +70,7 @@ enum Command {
 async fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Overhead(arguments) => until_signal(overhead::drive::run(*arguments)).await,
+        Command::Events(arguments) => until_signal(events::drive::run(*arguments)).await,
         Command::ServeBackend { parent, endpoints } => {
             child::spawn::end_with_parent(parent)?;
             backend::serve::serve(endpoints, announce).await

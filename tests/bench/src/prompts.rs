@@ -65,6 +65,17 @@ impl Prompts {
     }
 }
 
+/// A request to complete `prompt`, which must need no escapes, with its decision explained.
+pub(crate) fn completion(prompt: &str) -> Vec<u8> {
+    let body = format!(r#"{{"model":"{MODEL}","max_tokens":1,"prompt":"{prompt}"}}"#);
+    let length = body.len();
+    format!(
+        "POST /v1/completions HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\nx-kvasir-explain: 1\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
 fn request(body: &str, wish: Option<StreamWish>) -> Vec<u8> {
     let wishes = wish.map_or_else(String::new, |StreamWish { events, pause }| {
         format!("{STREAM_EVENTS}: {events}\r\n{STREAM_PAUSE}: {}\r\n", pause.as_micros())

@@ -16,7 +16,7 @@ pub mod kv_events;
 pub mod language;
 mod observed;
 mod prometheus;
-mod publish;
+pub mod publish;
 mod serve;
 pub mod text;
 mod zmtp;

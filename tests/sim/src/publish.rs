@@ -20,16 +20,18 @@ const END_SEQ: [u8; 8] = [0xff; 8];
 
 /// Which publisher of its process this is, and how it writes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Dialect {
-    pub(crate) version: WireVersion,
-    pub(crate) form: HashForm,
+pub struct Dialect {
+    /// Whose wire form.
+    pub version: WireVersion,
+    /// How hashes are written.
+    pub form: HashForm,
     /// vLLM's data-parallel rank.
-    pub(crate) rank: u32,
+    pub rank: u32,
 }
 
 /// A publisher and its sockets.
 #[derive(Debug)]
-pub(crate) struct Publisher {
+pub struct Publisher {
     dialect: Dialect,
     topic: Bytes,
     next: u64,
@@ -53,7 +55,7 @@ impl Publisher {
     ///
     /// # Errors
     /// When a port cannot be had.
-    pub(crate) async fn open(
+    pub async fn open(
         options: &KvEventsOptions,
         dialect: Dialect,
         offset: u16,
@@ -93,7 +95,7 @@ impl Publisher {
     }
 
     /// Publishes one step's changes. `timestamp`: seconds since 1970.
-    pub(crate) fn publish(&mut self, timestamp: f64, changes: &[CacheChange]) {
+    pub fn publish(&mut self, timestamp: f64, changes: &[CacheChange]) {
         let Dialect { version, form, rank } = self.dialect;
         let payload = Bytes::from(version.encode(form, timestamp, rank, &events_of(changes)));
         let number = self.next;
@@ -120,7 +122,8 @@ impl Publisher {
     }
 
     /// Batches published so far.
-    pub(crate) fn published(&self) -> u64 {
+    #[must_use]
+    pub fn published(&self) -> u64 {
         self.next
     }
 }

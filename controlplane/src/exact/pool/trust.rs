@@ -99,6 +99,7 @@ mod tests {
             rendering: shared::wire::Rendering::default(),
             tokens: TokenTable::new(letters.chunks(1).map(Some)),
             inquiries: None,
+            for_gateways: None,
         }))
     }
 

@@ -35,7 +35,7 @@ fn the_tokenizers_own_choice_is_canonical_wherever_a_run_begins_or_ends() {
     let mut judged = 0;
     for from in 0..tokens.len() {
         for to in from..=tokens.len() {
-            let origin = if from == 0 { Origin::Root } else { Origin::Middle };
+            let origin = if from == 0 { Origin::Anchor } else { Origin::Middle };
             let checked = canonical.check(&tokens[from..to], origin);
             assert!(!matches!(checked.verdict, Verdict::Differs(_)), "{from}..{to}: {checked:?}");
             judged += usize::from(checked.verdict == Verdict::Canonical);
@@ -49,7 +49,7 @@ fn a_word_spelt_in_other_tokens_is_found_where_it_begins() {
     let (canonical, tokens) = canonical(4096);
     let at = tokens.iter().position(|token| canonical.vocabulary.table().bytes_of(*token) == Some(b" the")).unwrap();
     let spelt = split_token(&canonical, &tokens, at);
-    assert_eq!(canonical.check(&spelt, Origin::Root).verdict, Verdict::Differs(at));
+    assert_eq!(canonical.check(&spelt, Origin::Anchor).verdict, Verdict::Differs(at));
 }
 
 #[test]
@@ -57,14 +57,24 @@ fn a_difference_in_the_last_two_tokens_is_not_yet_one() {
     let (canonical, tokens) = canonical(4096);
     let at = tokens.iter().position(|token| canonical.vocabulary.table().bytes_of(*token) == Some(b" the")).unwrap();
     let spelt = split_token(&canonical, &tokens, at);
-    assert!(!matches!(canonical.check(&spelt[..at + 2], Origin::Root).verdict, Verdict::Differs(_)));
+    assert!(!matches!(canonical.check(&spelt[..at + 2], Origin::Anchor).verdict, Verdict::Differs(_)));
 }
 
 #[test]
 fn without_an_anchor_nothing_is_said() {
     let (canonical, tokens) = canonical(4096);
     assert_eq!(canonical.check(&tokens[1..4], Origin::Middle).verdict, Verdict::Unknown);
-    assert_eq!(canonical.check(&[], Origin::Root).verdict, Verdict::Unknown);
+    assert_eq!(canonical.check(&[], Origin::Anchor).verdict, Verdict::Unknown);
+}
+
+#[test]
+fn a_run_that_goes_on_from_an_anchor_is_compared_from_its_first_token() {
+    let (canonical, tokens) = canonical(4096);
+    let checked = canonical.check(&tokens[..6], Origin::Anchor);
+    assert!(checked.resume > 0, "the line break: {checked:?}");
+    let letters = split_token(&canonical, &tokens, checked.resume);
+    assert_eq!(canonical.check(&letters[checked.resume..], checked.origin).verdict, Verdict::Differs(0));
+    assert_ne!(canonical.check(&letters[checked.resume..], Origin::Middle).verdict, Verdict::Differs(0));
 }
 
 #[test]

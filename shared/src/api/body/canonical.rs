@@ -91,6 +91,11 @@ impl<'a> TokenIds<'a> {
         self.bytes
     }
 
+    /// The ids, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = u32> + use<'a> {
+        self.bytes.as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id))
+    }
+
     /// Ids, not bytes.
     #[must_use]
     pub const fn count(&self) -> usize {

@@ -21,8 +21,8 @@ struct Write {
 }
 
 fn writes() -> impl Strategy<Value = Vec<Write>> {
-    // Few distinct keys with equal low bits, so that probe chains collide and deletions shift.
-    let key = (0u64..40).prop_map(|k| ((k / 8 + 1) << 32) | ((k % 8) * 64 + 1));
+    // Few distinct keys, all of one shard and at home around its end, so that probe chains collide, wrap and shift.
+    let key = (0u64..40).prop_map(|k| ((k / 8 + 1) << 32) | (u64::from(u32::MAX) - (k % 8) * (1 << 28)));
     let codes = proptest::collection::btree_set((0u32..6).prop_map(|s| s * 4), 0..3);
     vec((codes, vec(key, 1..8)).prop_map(|(c, keys)| Write { codes: c.into_iter().collect(), keys }), 0..60)
 }

@@ -175,6 +175,47 @@ fn renderings_come_change_and_go_by_model() {
 }
 
 #[test]
+fn vocabularies_come_in_pieces_and_go_with_their_rendering_or_by_themselves() {
+    let piece = |first: u32, text: &str| wire::VocabularyPiece {
+        model: "a".to_owned(),
+        tokens: 2,
+        bytes: 2,
+        first,
+        lengths: text.bytes().map(|_| 1).collect(),
+        text: text.as_bytes().to_vec(),
+    };
+    let of = |sync: &TableSync| {
+        let known = sync.table().pools.values().next().unwrap().vocabularies.get("a").cloned();
+        known.map(|vocabulary| vocabulary.decode([1, 0].into_iter()).ok())
+    };
+    let rendering = wire::Rendering { model: "a".to_owned(), ..wire::Rendering::default() };
+    let none = wire::VocabularyPiece { model: "a".to_owned(), ..wire::VocabularyPiece::default() };
+    let mut sync = synced();
+    let mut version = 1;
+    let mut fold = |change: wire::PoolChange| {
+        version += 1;
+        sync.fold(&encoded(version, 0, 0, vec![change])).unwrap();
+        of(&sync)
+    };
+    let pieces = |vocabularies: &[wire::VocabularyPiece]| wire::PoolChange {
+        vocabularies: vocabularies.to_vec(),
+        ..pool(vec![], vec![])
+    };
+    fold(wire::PoolChange { renderings: vec![rendering], ..pool(vec![], vec![]) });
+    assert_eq!(fold(pieces(&[piece(0, "x")])), Some(None));
+    assert_eq!(fold(pieces(&[piece(1, "y")])), Some(Some(b"yx".to_vec())));
+    assert_eq!(fold(pieces(&[piece(0, "zw")])), Some(Some(b"wz".to_vec())));
+    assert_eq!(fold(pieces(core::slice::from_ref(&none))), None);
+    assert_eq!(fold(pieces(&[piece(1, "y")])), None, "it continues nothing");
+    assert_eq!(fold(pieces(&[piece(0, "xy")])), Some(Some(b"yx".to_vec())));
+    let gone = wire::PoolChange { removed_renderings: vec!["a".to_owned()], ..pool(vec![], vec![]) };
+    assert_eq!(fold(gone), None);
+    let broken = pieces(&[wire::VocabularyPiece { bytes: 1, ..piece(0, "xy") }]);
+    let refused = sync.fold(&encoded(version + 1, 0, 0, vec![broken]));
+    assert!(matches!(refused, Err(Refused::Malformed(Malformed::Field { field: "vocabularies", .. }))));
+}
+
+#[test]
 fn holders_keep_slot_and_tier_over_the_wire() {
     for code in 0..4200 {
         match Holder::from_wire(code) {

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::parent_id;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -36,6 +36,20 @@ pub(crate) async fn own_server(arguments: &[&str]) -> anyhow::Result<(Guarded, V
     let Some(ports) = line.trim_end().strip_prefix("ports ") else { bail!("server {arguments:?} said {line:?}") };
     let ports = ports.split(' ').map(str::parse).collect::<Result<_, _>>()?;
     Ok((child, ports))
+}
+
+/// `chosen`, or the program `name` beside this one.
+pub(crate) fn beside(chosen: Option<&Path>, name: &str) -> anyhow::Result<PathBuf> {
+    match chosen {
+        Some(path) => Ok(path.to_owned()),
+        None => Ok(std::env::current_exe()?.with_file_name(name)),
+    }
+}
+
+/// The absolute path: Envoy resolves a relative one against its own directory.
+pub(crate) fn existing(path: &Path, what: &str) -> anyhow::Result<PathBuf> {
+    ensure!(path.is_file(), "{what} is not at {}", path.display());
+    Ok(path.canonicalize()?)
 }
 
 /// Asks the kernel to end this process when `parent` ends, also by SIGKILL; the wish survives `exec`.

@@ -1,10 +1,11 @@
 //! Starts `kvasir serve` and waits until it says that it is ready.
 
+use super::metrics::Reading;
 use super::{Ports, config};
 use crate::child::{Guarded, spawn};
 use crate::envoy::launch::get;
 use crate::load::drive::once;
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
@@ -17,6 +18,7 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 pub(crate) struct ControlPlane {
     process: Guarded,
     pub(crate) grpc_port: u16,
+    http_port: u16,
 }
 
 impl ControlPlane {
@@ -24,11 +26,23 @@ impl ControlPlane {
         self.process.pid()
     }
 
-    /// Starts `binary` with a pool of these endpoints; its configuration and log go to `directory`.
-    pub(crate) async fn start(binary: &Path, directory: &Path, endpoints: &[u16]) -> anyhow::Result<ControlPlane> {
+    /// What its metrics say now.
+    pub(crate) async fn metrics(&self) -> anyhow::Result<Reading> {
+        let (status, text) = once(self.http_port, &get("/metrics")).await?;
+        ensure!(status == 200, "the control plane's metrics were answered with {status}");
+        Ok(Reading::new(&text))
+    }
+
+    /// Starts `binary` with a pool of these endpoints; its configuration and log go to `directory`. `model` as in `config`.
+    pub(crate) async fn start(
+        binary: &Path,
+        directory: &Path,
+        endpoints: &[u16],
+        model: Option<&Path>,
+    ) -> anyhow::Result<ControlPlane> {
         let ports = free_ports()?;
         let (file, log) = (directory.join("kvasir.yaml"), directory.join("kvasir.log"));
-        fs::write(&file, config(ports, endpoints).to_string())?;
+        fs::write(&file, config(ports, endpoints, model).to_string())?;
         let mut process = spawn::logging(binary, &["serve".into(), "--config".into(), file.into()], &log)?;
         let start = Instant::now();
         while !matches!(once(ports.http, &get("/readyz")).await, Ok((200, _))) {
@@ -39,7 +53,7 @@ impl ControlPlane {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        Ok(ControlPlane { process, grpc_port: ports.grpc })
+        Ok(ControlPlane { process, grpc_port: ports.grpc, http_port: ports.http })
     }
 }
 

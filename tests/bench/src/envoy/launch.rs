@@ -30,6 +30,7 @@ pub(crate) struct Launcher {
 pub(crate) struct Envoy {
     process: Guarded,
     pub(crate) port: u16,
+    pub(crate) admin_port: u16,
 }
 
 impl Envoy {
@@ -52,12 +53,12 @@ impl Launcher {
         let mut process = spawn::logging(&self.binary, &arguments, &log)?;
         let start = Instant::now();
         let ready = async {
-            let port = wait_for_listener(&mut process, &admin, start).await?;
-            wait_for_answer(port, start).await?;
-            Ok(port)
+            let ports = wait_for_listener(&mut process, &admin, start).await?;
+            wait_for_answer(ports.0, start).await?;
+            Ok(ports)
         };
         match ready.await {
-            Ok(port) => Ok(Envoy { process, port }),
+            Ok((port, admin_port)) => Ok(Envoy { process, port, admin_port }),
             Err(error) => Err(log_tail(&log, error).context(format!("Envoy {name:?} did not start"))),
         }
     }
@@ -70,21 +71,22 @@ fn log_tail(log: &Path, error: anyhow::Error) -> anyhow::Error {
     error.context(tail.join("\n"))
 }
 
-async fn wait_for_listener(process: &mut Guarded, admin: &Path, start: Instant) -> anyhow::Result<u16> {
+/// The listener's port and that of the admin interface.
+async fn wait_for_listener(process: &mut Guarded, admin: &Path, start: Instant) -> anyhow::Result<(u16, u16)> {
     loop {
         if let Some(status) = process.ended() {
             bail!("it ended: {status}");
         }
-        if let Some(port) = ask_admin(admin).await {
-            return Ok(port);
+        if let Some(ports) = ask_admin(admin).await {
+            return Ok(ports);
         }
         ensure!(start.elapsed() < START_LIMIT, "no listener within {START_LIMIT:?}");
         tokio::time::sleep(POLL).await;
     }
 }
 
-/// The listener's port as soon as Envoy serves; until then nothing, for whatever reason.
-async fn ask_admin(admin: &Path) -> Option<u16> {
+/// Both ports as soon as Envoy serves; until then nothing, for whatever reason.
+async fn ask_admin(admin: &Path) -> Option<(u16, u16)> {
     let address = fs::read_to_string(admin).ok()?;
     let port = address.rsplit_once(':')?.1.trim().parse().ok()?;
     let (status, _) = once(port, &get("/ready")).await.ok()?;
@@ -92,7 +94,7 @@ async fn ask_admin(admin: &Path) -> Option<u16> {
         return None;
     }
     let (_, listeners) = once(port, &get("/listeners?format=json")).await.ok()?;
-    listener_port(&listeners)
+    Some((listener_port(&listeners)?, port))
 }
 
 async fn wait_for_answer(port: u16, start: Instant) -> anyhow::Result<()> {

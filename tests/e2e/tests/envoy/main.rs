@@ -45,3 +45,4 @@ mod pools;
 mod refused_requests;
 mod standalone;
 mod steering;
+mod token_ids;

@@ -1,16 +1,15 @@
 //! Starts the processes of a run, in the order of their dependence.
 
 use super::Rig;
-use crate::child::spawn::own_server;
+use crate::child::spawn::{beside, existing, own_server};
 use crate::control_plane::launch::ControlPlane;
 use crate::envoy::launch::Launcher;
 use crate::envoy::{Addition, ext_proc_envoy, filter_envoy, plain_envoy};
 use crate::overhead::Variant;
 use crate::overhead::plan::{Pin, Plan};
 use crate::placement::{apply, split};
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 /// Starts all of it; when it fails, what was started has ended again.
 pub(crate) async fn start(plan: &Plan) -> anyhow::Result<Rig> {
@@ -30,8 +29,8 @@ pub(crate) async fn start(plan: &Plan) -> anyhow::Result<Rig> {
             Variant::Plain => plain_envoy(),
             Variant::Filter => {
                 let wasm = existing(&plan.wasm, "the filter (see --wasm)")?;
-                let binary = existing(&kvasir_binary(plan)?, "the control plane (see --kvasir)")?;
-                let started = ControlPlane::start(&binary, directory.path(), &endpoints).await?;
+                let binary = existing(&beside(plan.kvasir.as_deref(), "kvasir")?, "the control plane (see --kvasir)")?;
+                let started = ControlPlane::start(&binary, directory.path(), &endpoints, None).await?;
                 let port = started.grpc_port;
                 control_plane = Some(started);
                 filter_envoy(&wasm, port)
@@ -62,17 +61,4 @@ pub(crate) async fn start(plan: &Plan) -> anyhow::Result<Rig> {
         apply::stay_on(&placement.rest)?;
     }
     Ok(Rig { envoys, control_plane, ext_proc, _backend: backend, _directory: directory, placement })
-}
-
-fn kvasir_binary(plan: &Plan) -> anyhow::Result<PathBuf> {
-    match &plan.kvasir {
-        Some(path) => Ok(path.clone()),
-        None => Ok(std::env::current_exe()?.with_file_name("kvasir")),
-    }
-}
-
-/// The absolute path: Envoy resolves a relative one against its own directory.
-fn existing(path: &Path, what: &str) -> anyhow::Result<PathBuf> {
-    ensure!(path.is_file(), "{what} is not at {}", path.display());
-    Ok(path.canonicalize()?)
 }
