@@ -83,16 +83,6 @@ capabilities: {drop: [ALL]}
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
-{{/* Does the control plane read InferencePools? */}}
-{{- define "kvasir.readsInferencePools" -}}
-{{- $reads := .Values.discovery.attached -}}
-{{- $selects := ne (include "kvasir.backend" .) "InferencePool" -}}
-{{- range .Values.pools -}}
-{{- if or (not .selector) (not $selects) }}{{ $reads = true }}{{ end -}}
-{{- end -}}
-{{- if $reads }}true{{ end -}}
-{{- end -}}
-
 {{/* JSON list: where gateways' pods run. */}}
 {{- define "kvasir.gatewayPodNamespaces" -}}
 {{- $all := list (include "kvasir.gatewayNamespace" .) -}}
