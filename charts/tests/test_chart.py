@@ -197,6 +197,12 @@ class Renders(unittest.TestCase):
         self.assertEqual(trusted, [base64.b64decode(secret["ca.crt"]).decode()])
         self.assertEqual(config(objects)["listen"]["tls"]["cert"], "/etc/kvasir/tls/tls.crt")
 
+    def test_istio_is_told_to_speak_tls_to_our_picker(self):
+        rule = only(rendered(VALUES["epp-tls"]), "DestinationRule")
+        self.assertEqual(rule["spec"]["trafficPolicy"]["tls"]["mode"], "SIMPLE")
+        port = only(rendered(VALUES["epp-tls"]), "Service")["spec"]["ports"][0]
+        self.assertEqual((port["name"], port.get("appProtocol")), ("grpc", None))
+
     def test_a_setting_that_is_followed_restarts_nothing_and_one_that_is_not_does(self):
         def checksum(*settings):
             pod = only(rendered(VALUES["epp"], settings), "Deployment")["spec"]["template"]
@@ -226,12 +232,13 @@ class Refuses(unittest.TestCase):
             "wasm.url: where": ["gateway.mode=istio-envoyfilter", *POOL],
             "serves one pool": ["gateway.mode=istio-wasmplugin", *WASM, *two],
             "routes to Services only": ["gateway.mode=envoy-gateway", *WASM, *POOL, "gateway.backend=InferencePool"],
+            "which requests are for which pool": ["gateway.mode=epp", *two],
             "needs InferencePools": ["gateway.mode=epp", *POOL, "gateway.backend=Service"],
             "over oci://": ["gateway.mode=envoy-gateway", *POOL, "wasm.url=file:///x.wasm"],
             "wasm.sha256: needed": ["gateway.mode=envoy-gateway", *POOL, "wasm.url=http://x/y.wasm"],
             "wasm.pullSecret": ["gateway.mode=istio-envoyfilter", *WASM, *POOL, "wasm.pullSecret=x"],
             "discovery.attached: not in mode": ["gateway.mode=standalone", "discovery.attached=true"],
-            "pools[1].name: a again": ["gateway.mode=epp", *POOL, "pools[1].name=a"],
+            "pools[1].name: a again": ["gateway.mode=standalone", *two, "pools[1].name=a"],
             "pools[0].targetPorts: needed": ["gateway.mode=epp", *POOL[:2]],
             "only one port is reached": ["gateway.mode=istio-envoyfilter", *WASM, *POOL, "gateway.backend=Service",
                                          "pools[0].targetPorts={1,2}"],

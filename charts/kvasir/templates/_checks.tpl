@@ -30,6 +30,9 @@
 {{- if and (eq $mode "istio-envoyfilter") .Values.wasm.pullSecret -}}
 {{- fail "wasm.pullSecret: an EnvoyFilter cannot name one; use a registry that the gateway may read, http(s)://, or istio-wasmplugin" -}}
 {{- end -}}
+{{- if and (eq $mode "epp") .Values.route.create (gt (len .Values.pools) 1) -}}
+{{- fail "route.create: which requests are for which pool? Without the filter the gateway has to know: set it false and route to each InferencePool yourself" -}}
+{{- end -}}
 {{- if and (eq $mode "epp") (ne $backend "InferencePool") -}}
 {{- fail "gateway.backend: the endpoint picker protocol needs InferencePools" -}}
 {{- end -}}

@@ -19,7 +19,7 @@ container, and the pools' endpoints, which the control plane keeps up to date. *
 - name: envoy
   image: {{ .Values.standalone.envoy.image }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
-  command: [envoy]
+  command: [/usr/local/bin/envoy]
   args:
     - --config-path
     - /run/kvasir/envoy.json
