@@ -235,7 +235,6 @@ class Refuses(unittest.TestCase):
             "which requests are for which pool": ["gateway.mode=epp", *two],
             "needs InferencePools": ["gateway.mode=epp", *POOL, "gateway.backend=Service"],
             "over oci://": ["gateway.mode=envoy-gateway", *POOL, "wasm.url=file:///x.wasm"],
-            "wasm.sha256: needed": ["gateway.mode=envoy-gateway", *POOL, "wasm.url=http://x/y.wasm"],
             "wasm.pullSecret": ["gateway.mode=istio-envoyfilter", *WASM, *POOL, "wasm.pullSecret=x"],
             "discovery.attached: not in mode": ["gateway.mode=standalone", "discovery.attached=true"],
             "pools[1].name: a again": ["gateway.mode=standalone", *two, "pools[1].name=a"],

@@ -24,9 +24,6 @@
 {{- if and (eq $mode "envoy-gateway") (hasPrefix "file:" .Values.wasm.url) -}}
 {{- fail "wasm.url: Envoy Gateway fetches the filter itself, over oci:// or http(s)://" -}}
 {{- end -}}
-{{- if and (eq $mode "envoy-gateway") (hasPrefix "http" .Values.wasm.url) (not .Values.wasm.sha256) -}}
-{{- fail "wasm.sha256: needed with http(s):// in envoy-gateway; ./wasm-build.sh prints it" -}}
-{{- end -}}
 {{- if and (eq $mode "istio-envoyfilter") .Values.wasm.pullSecret -}}
 {{- fail "wasm.pullSecret: an EnvoyFilter cannot name one; use a registry that the gateway may read, http(s)://, or istio-wasmplugin" -}}
 {{- end -}}
