@@ -114,6 +114,13 @@ class Renders(unittest.TestCase):
             for item in rendered(VALUES[name], release=release):
                 self.assertLessEqual(len(item["metadata"]["name"]), 63, item["kind"])
 
+    def test_names_that_yaml_takes_for_something_else_stay_names(self):
+        for name in MODES:
+            settings = ("gateway.name=no", "gateway.namespace=on", "pools[0].name=y", "nameOverride=off")
+            for item in walk(rendered(VALUES[name], settings, release="n")):
+                for key in ("name", "namespace", "app.kubernetes.io/instance", "app.kubernetes.io/name"):
+                    self.assertIsInstance(item.get(key, ""), (str, dict), f"{name}: {key} of {item}")
+
     def test_every_container_is_confined(self):
         for name in VALUES:
             pod = only(rendered(VALUES[name]), "Deployment")["spec"]["template"]["spec"]
@@ -188,7 +195,7 @@ class Renders(unittest.TestCase):
                 if rule["resources"] != ["leases"]:
                     self.assertEqual(rule["verbs"], ["list", "watch"])
         readable = {role["metadata"].get("namespace") for role in named(rendered(VALUES["namespaced"]), "Role")}
-        self.assertEqual(readable, {"team-a", "team-b", None})
+        self.assertEqual(readable, {"team-a", "team-b", "llm"})
 
     def test_gateway_and_control_plane_trust_the_same_authority(self):
         objects = rendered(VALUES["full"])

@@ -11,8 +11,8 @@
 {{- end -}}
 
 {{- define "kvasir.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "kvasir.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "kvasir.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "kvasir.labels" -}}
