@@ -174,14 +174,14 @@ class Renders(unittest.TestCase):
             self.assertEqual(headers, [None, "qwen"])
         self.assertEqual(plugin(rendered(VALUES["istio-wasmplugin"]))["pool"], "llama")
 
-    def test_an_envoy_gateway_patch_names_the_filter_and_the_listener_that_its_policy_makes(self):
+    def test_an_envoy_gateway_patch_finds_the_listener_and_the_filter_that_its_policy_makes(self):
         objects = rendered(VALUES["envoy-gateway"], ("fullnameOverride=x", "gateway.namespace=infra"))
-        policy = only(objects, "EnvoyExtensionPolicy")["metadata"]
+        wasm, = only(objects, "EnvoyExtensionPolicy")["spec"]["wasm"]
         patches = only(objects, "EnvoyPatchPolicy")["spec"]["jsonPatches"][1:]
         self.assertEqual(len(patches), 3)
         for patch in patches:
             self.assertEqual(patch["name"], "infra/kvasir-gateway/http")
-            self.assertIn(f"/{policy['namespace']}/{policy['name']}/wasm/0'", patch["operation"]["jsonPath"])
+            self.assertIn(f"root_id=='{wasm['rootID']}'", patch["operation"]["jsonPath"])
         newer = only(rendered(VALUES["envoy-gateway"], ("envoyGateway.xdsNameSchemeV2=true",)), "EnvoyPatchPolicy")
         self.assertEqual({patch["name"] for patch in newer["spec"]["jsonPatches"][1:]}, {"tcp-80"})
 
