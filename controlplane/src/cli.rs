@@ -49,8 +49,8 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Prints the exact prompt that an engine makes of a request, or of variables, by a chat template.
     Render(Render),
-    /// Prints an Envoy bootstrap (JSON) for the configuration.
-    Envoy(Source),
+    /// Prints an Envoy bootstrap (JSON) for the configuration, or fills a folder with all that an Envoy needs.
+    Envoy(Bootstrap),
     /// Runs the control plane and an Envoy together, for a laptop or a single machine.
     Standalone(Standalone),
 }
@@ -71,6 +71,16 @@ pub(crate) struct Source {
     /// The configuration (YAML).
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bootstrap {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Instead of printing: write envoy.json and the filter into this folder, for an Envoy in another container that sees
+    /// it at the same path; and empty endpoint files into gateway.edsDirectory, until `serve` fills them.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) into: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -24,7 +24,7 @@ use controlplane::{standalone, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use cli::{Cli, Command, Render, Serve, Source, Standalone};
+use cli::{Bootstrap, Cli, Command, Render, Serve, Source, Standalone};
 use explain_command::explain;
 use render_command::{Comparison, compare, render};
 
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     telemetry::init_logs(cli.log(), cli.log_format);
     let outcome = match cli.command {
         Command::Check(source) => check(&source),
-        Command::Envoy(source) => print_bootstrap(&source),
+        Command::Envoy(asked) => envoy_bootstrap(&asked),
         Command::Explain(asked) => block_on(async { explain(asked).await.map(|text| print!("{text}")) }),
         Command::Render(asked) => match asked.compare.clone() {
             Some(url) => return compared(&asked, &url),
@@ -87,9 +87,13 @@ fn listed(pool: &Pool) -> Result<usize, String> {
     }
 }
 
-fn print_bootstrap(source: &Source) -> anyhow::Result<()> {
-    let mut config = load(&source.config)?;
+fn envoy_bootstrap(asked: &Bootstrap) -> anyhow::Result<()> {
+    let mut config = load(&asked.source.config)?;
     absolute_paths(&mut config)?;
+    if let Some(folder) = &asked.into {
+        let folder = std::path::absolute(folder)?;
+        return write::hand_over(&folder, config).with_context(|| format!("--into {}", folder.display()));
+    }
     let folder = config.gateway.eds_directory.clone();
     let rendered = bootstrap(&config, &config.control_plane_for(config.grpc), folder.as_deref())?;
     println!("{}", serde_json::to_string_pretty(&rendered)?);
