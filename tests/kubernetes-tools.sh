@@ -167,7 +167,7 @@ crds() {
 
 mkdir -p "$ROOT/store"
 exec 9>"$ROOT/lock"
-flock 9
+flock --nonblock 9 || { echo "waiting for another set-up to end" >&2; flock 9; }
 mkdir -p "$WORK"
 for tool in "$@"; do
   case $tool in
