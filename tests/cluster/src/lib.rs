@@ -16,6 +16,8 @@
 
 pub mod access;
 pub mod cluster;
+pub mod envoy_gateway;
+pub mod file_server;
 pub mod folder;
 pub mod helm;
 pub mod kind;
