@@ -5,14 +5,17 @@
 #   tests/run.sh unit wasm       only these suites
 #   tests/run.sh --list          names the suites
 #
-# unit    format, lints, unit and property tests of every crate, the lab's policy bars, dependency rules
-# wasm    builds the filter, checks imports and size, golden cost cases inside the module
-# envoy   end-to-end tests on a real Envoy, and the quickstart
-# docs    rustdoc without warnings; every command and link in the README exists
+# unit           format, lints, unit and property tests of every crate, the lab's policy bars, dependency rules
+# wasm           builds the filter, checks imports and size, golden cost cases inside the module
+# envoy          end-to-end tests on a real Envoy, and the quickstart
+# kubernetes     what is relied on in Kubernetes, asked of a real API server
+# envoy-gateway  the filter attached by Envoy Gateway, on a real Envoy
+# helm           the chart: linter, server-side dry run, installation and upgrade on a real API server
+# docs           rustdoc without warnings; every command and link in the README exists
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-SUITES=(unit wasm envoy docs)
+SUITES=(unit wasm envoy kubernetes envoy-gateway helm docs)
 case "${1:-}" in
 -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"; exit ;;
 --list) printf '%s\n' "${SUITES[@]}"; exit ;;
@@ -55,8 +58,9 @@ unit() {
   need cargo unit || return 0
   step format cargo fmt --all --check
   step lints cargo clippy --quiet --locked --workspace --all-targets -- --deny warnings
-  # `host` needs the built module, `e2e` and the tests of `kvasir-bench` an Envoy: they are in the other suites.
-  step "unit tests" cargo test --quiet --locked --no-fail-fast --workspace --exclude host --exclude e2e --exclude kvasir-bench
+  # `host` needs the built module, `e2e` and the tests of `kvasir-bench` an Envoy, `cluster` an API server: they are in the
+  # other suites.
+  step "unit tests" cargo test --quiet --locked --no-fail-fast --workspace --exclude host --exclude e2e --exclude cluster --exclude kvasir-bench
   step "unit tests of the benchmark" cargo test --quiet --locked --package kvasir-bench --bins
   step "the filter does not depend on tokio" bash -c '
     ! cargo tree --locked --package filter --target wasm32-wasip1 --edges normal --prefix none | grep -E "^(tokio|tonic|kube|reqwest) "'
@@ -83,6 +87,32 @@ envoy() {
   ENVOY_BIN=$binary step quickstart examples/quickstart/run.sh --check
   ENVOY_BIN=$binary step "quickstart, exact" examples/quickstart/run.sh --check --exact
 }
+
+# on_kubernetes SUITE CARGO-TEST-ARGUMENTS
+on_kubernetes() {
+  need go "$1" && need python3 "$1" || return 0
+  local tools
+  if ! tools=$(tests/kubernetes-tools.sh apiserver etcd kubectl helm crds); then
+    failed+=("$1 (no Kubernetes)")
+    return 0
+  fi
+  KUBE_TOOLS=$tools step "$1" cargo test --quiet --locked --no-fail-fast --package cluster "${@:2}"
+}
+
+envoy-gateway() {
+  need go envoy-gateway && need python3 envoy-gateway || return 0
+  step "wasm build" ./wasm-build.sh
+  step "binaries" cargo build --quiet --locked --package controlplane --package vllm-sim
+  local binary tools
+  if ! binary=$(tests/envoy-binary.sh) || ! tools=$(tests/kubernetes-tools.sh envoy-gateway); then
+    failed+=("envoy-gateway (no Envoy, or no Envoy Gateway)")
+    return 0
+  fi
+  ENVOY_BIN=$binary KUBE_TOOLS=$tools step envoy-gateway cargo test --quiet --locked --package cluster --test envoy_gateway
+}
+
+kubernetes() { on_kubernetes kubernetes --lib --test kubernetes; }
+helm() { on_kubernetes helm --test helm; }
 
 docs() {
   need python3 docs || return 0
