@@ -90,6 +90,9 @@ pub(crate) struct Serve {
     /// Written when ready, as {"grpc": "ip:port", "http": "ip:port"}: for scripts that let the system choose ports.
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
+    /// The way to the cluster that pools are discovered in. Default: the pod's service account, else what kubectl uses.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 //! are filled in. Nothing else in the crate sees a raw struct; relative paths are resolved against the file's folder.
 
 pub mod human;
+pub mod kubernetes;
 pub mod raw;
 pub mod summary;
 mod validate;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use self::kubernetes::{Kubernetes, Membership};
 use crate::datastore::{Discovered, PoolSpec};
 use crate::scrape::engine::Engine;
 
@@ -25,8 +27,12 @@ pub struct Config {
     pub http: SocketAddr,
     /// Where engines that connect to us publish their KV events (ZMQ); `None`: nowhere.
     pub events: Option<SocketAddr>,
-    /// At least one; names are unique. The first is the default of gateways.
+    /// TLS on the gRPC port.
+    pub tls: Option<Tls>,
+    /// At least one, or `kubernetes.pools`; names are unique. The first is the default of gateways.
     pub pools: Vec<Pool>,
+    /// The cluster.
+    pub kubernetes: Kubernetes,
     /// What `kvasir envoy` and `kvasir standalone` render.
     pub gateway: Gateway,
 }
@@ -34,7 +40,7 @@ pub struct Config {
 /// One pool, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
-    /// Unique; `a-z`, `0-9`, `-`, `.`, `_`, up to 63.
+    /// Unique; `a-z`, `0-9`, `-`, `.`, `_`, up to 63, or `namespace/name`.
     pub name: String,
     /// Names that requests may use; `None`: learned from `/v1/models`.
     pub models: Option<Vec<shared::wire::Model>>,
@@ -114,6 +120,19 @@ pub enum Discovery {
     },
     /// The configuration itself.
     Static(Vec<Discovered>),
+    /// Pods.
+    Kubernetes(Membership),
+}
+
+/// TLS on the gRPC port; the files may change at any time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Our certificate and those between it and its root, PEM.
+    pub cert: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// Who signs gateways' certificates; `None`: they need none.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// How metrics are scraped.
@@ -226,6 +245,13 @@ impl Config {
     pub fn parse(text: &str, folder: &Path) -> Result<Self, ConfigError> {
         let raw: raw::Config = deserialize(text).map_err(ConfigError::Syntax)?;
         validate::config(raw, folder).map_err(ConfigError::Invalid)
+    }
+
+    /// Does anything in it need a cluster?
+    #[must_use]
+    pub fn needs_cluster(&self) -> bool {
+        let pods = |pool: &Pool| matches!(pool.discovery, Discovery::Kubernetes(_));
+        self.kubernetes.pools.is_some() || self.kubernetes.leader_election.is_some() || self.pools.iter().any(pods)
     }
 
     /// `host:port` at which a gateway on this machine reaches the gRPC port bound at `grpc`.

@@ -20,7 +20,8 @@ const PROBED_WITHIN: Duration = Duration::from_secs(5);
 /// What is to be printed.
 pub(crate) async fn explain(asked: Explain) -> anyhow::Result<String> {
     let config = load(&asked.source.config)?;
-    if let Some(name) = asked.pool.as_ref().filter(|name| !config.pools.iter().any(|pool| pool.name == **name)) {
+    let may_exist = |name: &str| config.kubernetes.pools.is_some() || config.pools.iter().any(|pool| pool.name == name);
+    if let Some(name) = asked.pool.as_ref().filter(|name| !may_exist(name)) {
         let names: Vec<&str> = config.pools.iter().map(|pool| pool.name.as_str()).collect();
         bail!("--pool {name}: the configuration has {}", names.join(", "));
     }

@@ -1,4 +1,4 @@
-//! Kvasir's control plane: what it knows (`datastore`), where from (`discovery`, `scrape`, `health`), what it tells
+//! Kvasir's control plane: what it knows (`datastore`), where from (`discovery`, `kubernetes`, `scrape`, `health`), what it tells
 //! (`admin`, `explain`), the Envoy it configures (`envoy`, `standalone`), and the `runtime` that owns all tasks.
 //! Pure files and shell files never mix: only files named watch, poll, drive, serve, fetch, write touch the world.
 #![forbid(unsafe_code)]
@@ -14,6 +14,7 @@ pub mod events;
 pub mod exact;
 pub mod explain;
 pub mod health;
+pub mod kubernetes;
 pub mod publish;
 pub mod rates;
 pub mod residency;
@@ -21,4 +22,5 @@ pub mod runtime;
 pub mod scrape;
 pub mod standalone;
 pub mod telemetry;
+pub mod tls;
 pub mod vocabulary;

@@ -79,6 +79,8 @@ fn check(source: &Source) -> anyhow::Result<()> {
 
 fn listed(pool: &Pool) -> Result<usize, String> {
     match &pool.discovery {
+        // Nothing is asked of the cluster to check a file.
+        Discovery::Kubernetes(_) => Ok(0),
         Discovery::Static(endpoints) => Ok(endpoints.len()),
         Discovery::File { path, .. } => {
             let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
@@ -111,6 +113,7 @@ fn absolute_paths(config: &mut Config) -> std::io::Result<()> {
 
 async fn serve(asked: Serve) -> anyhow::Result<()> {
     let mut config = load(&asked.source.config)?;
+    config.kubernetes.kubeconfig = asked.kubeconfig;
     absolute_paths(&mut config)?;
     if let Some(folder) = &config.gateway.eds_directory {
         write::prepare(folder, &config.pools).with_context(|| format!("gateway.edsDirectory {}", folder.display()))?;
@@ -124,8 +127,9 @@ async fn serve(asked: Serve) -> anyhow::Result<()> {
 }
 
 async fn run_standalone(asked: Standalone) -> anyhow::Result<()> {
-    let Serve { source, ready_file } = asked.serve;
+    let Serve { source, ready_file, kubeconfig } = asked.serve;
     let mut config = load(&source.config)?;
+    config.kubernetes.kubeconfig = kubeconfig;
     absolute_paths(&mut config)?;
     let binary = envoy_binary(asked.envoy)?;
     let run_folder = RunFolder::create()?;

@@ -3,13 +3,16 @@
 
 mod drive;
 mod pools;
+mod serve;
+mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
+use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,6 +20,8 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::datastore::drive::Datastore;
 use crate::explain::serve::Explainer;
+use crate::kubernetes::cluster::Cluster;
+use crate::kubernetes::lease::drive::Leadership;
 use crate::publish::drive::PublishHandle;
 use crate::scrape::Hint;
 use crate::telemetry::Metrics;
@@ -54,6 +59,12 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The certificate cannot be used.
+    #[error("listen.tls: {0}")]
+    Tls(#[from] crate::tls::TlsError),
+    /// There is no way to the cluster that the configuration needs.
+    #[error("no way to the Kubernetes API (--kubeconfig, a service account, or $KUBECONFIG): {0}")]
+    Cluster(#[from] crate::kubernetes::fetch::CredentialsError),
     /// The HTTP client of the probes cannot start.
     #[error("cannot start the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
@@ -74,7 +85,11 @@ pub struct Running {
     /// Counters, and the registry to add more to.
     pub metrics: Arc<Metrics>,
     /// Ready?
-    pub ready: watch::Receiver<bool>,
+    pub ready: Receiver<bool>,
+    /// What is known of the cluster; nothing, without one.
+    pub cluster: Receiver<Arc<Cluster>>,
+    /// Does this replica lead; false for ever without an election.
+    pub leadership: Receiver<Leadership>,
     /// To see what is published.
     pub publishing: PublishHandle,
     /// Explains decisions.

@@ -64,6 +64,16 @@ struct Outcome {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Lease {
+    lease: String,
+}
+
 /// What is counted where it happens, and the registry that also collects the rest.
 #[derive(Debug)]
 pub struct Metrics {
@@ -73,6 +83,8 @@ pub struct Metrics {
     ejections: Family<PoolLabel, Counter>,
     discovery_up: Family<PoolLabel, Gauge>,
     reloads: Family<Outcome, Counter>,
+    malformed: Family<Kind, Counter>,
+    leader: Family<Lease, Gauge>,
 }
 
 impl Metrics {
@@ -86,6 +98,8 @@ impl Metrics {
             ejections: Family::default(),
             discovery_up: Family::default(),
             reloads: Family::default(),
+            malformed: Family::default(),
+            leader: Family::default(),
             registry: Mutex::default(),
         };
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -99,6 +113,9 @@ impl Metrics {
             metrics.discovery_up.clone(),
         );
         registry.register("config_reloads", "Configuration changes by outcome", metrics.reloads.clone());
+        let malformed = metrics.malformed.clone();
+        registry.register("kubernetes_malformed_objects", "Objects of the cluster that made no sense", malformed);
+        registry.register("leader", "1 on the replica that holds the Lease", metrics.leader.clone());
         registry.register_collector(Box::new(collect::ViewCollector::new(view)));
         registry.register_collector(Box::new(collect::ProcessCollector));
         *metrics.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
@@ -147,6 +164,16 @@ impl Metrics {
     pub fn reloaded(&self, accepted: bool) {
         let outcome = if accepted { "applied" } else { "refused" };
         self.reloads.get_or_create_owned(&Outcome { outcome }).inc();
+    }
+
+    /// An object of the cluster made no sense; `kind` as the API calls it.
+    pub fn malformed_object(&self, kind: &'static str) {
+        self.malformed.get_or_create_owned(&Kind { kind }).inc();
+    }
+
+    /// Does this replica hold the Lease?
+    pub fn leads(&self, lease: &str, leads: bool) {
+        self.leader.get_or_create_owned(&Lease { lease: lease.to_owned() }).set(i64::from(leads));
     }
 
     /// Drops the series of a pool that is gone.

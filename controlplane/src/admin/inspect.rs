@@ -3,13 +3,16 @@
 use serde_json::{Value, json};
 use shared::clock::Timestamp;
 
+use crate::config::kubernetes::Membership;
 use crate::datastore::{EndpointView, LoadSample, PoolView, Readiness, View};
 use crate::exact::status::PrefixStatus;
+use crate::kubernetes::cluster::Cluster;
+use crate::kubernetes::rewrite::{ModelRewrite, Rule, Target};
 use crate::publish::status::Status;
 
-/// `/api/v1/pools`; `status` knows how each one's prefixes are known.
+/// `/api/v1/pools`; `status` knows how each one's prefixes are known, `source` what the cluster says of it.
 #[must_use]
-pub fn pools(view: &View, status: &Status) -> Value {
+pub fn pools(view: &View, status: &Status, source: &dyn Fn(&str) -> Option<Value>) -> Value {
     let prefixes = |name: &str| {
         let published = status.pools.iter().find(|pool| pool.name == name)?;
         let PrefixStatus { mode, reason, since, model, doubt, truth, .. } = &published.prefixes;
@@ -17,7 +20,7 @@ pub fn pools(view: &View, status: &Status) -> Value {
             json!({"mode": mode, "reason": reason, "since": since, "model": model, "doubt": doubt, "truth": truth});
         Some(known)
     };
-    Value::Array(view.pools.iter().map(|view| pool(view, prefixes(&view.name))).collect())
+    Value::Array(view.pools.iter().map(|view| pool(view, prefixes(&view.name), source(&view.name))).collect())
 }
 
 /// `/api/v1/endpoints`, of one pool or of all.
@@ -27,12 +30,46 @@ pub fn endpoints(view: &View, wanted: Option<&str>, now: Timestamp) -> Value {
     pools.flat_map(|pool| pool.endpoints.iter().map(|e| endpoint(pool, e, now))).collect()
 }
 
-fn pool(pool: &PoolView, prefixes: Option<Value>) -> Value {
+/// What a cluster says of a pool with these pods.
+#[must_use]
+pub fn source(membership: &Membership, cluster: &Cluster) -> Value {
+    let namespace = membership.namespace(&cluster.own);
+    let known = cluster.members(membership);
+    let fault = known.as_ref().map_or(Some("not known yet"), |members| members.fault.as_deref());
+    let pool = known.as_ref().and_then(|members| members.pool.as_deref());
+    let name = match membership {
+        Membership::InferencePool { name, .. } => Some(name.as_str()),
+        Membership::Selector { .. } => None,
+    };
+    let (objectives, rewrites) = (cluster.objectives.of(namespace), cluster.rewrites.of(namespace));
+    let objectives = objectives.iter().flat_map(|all| all.iter()).filter(|(_, one)| Some(one.pool.as_str()) == name);
+    let rewrites = rewrites.iter().flat_map(|all| all.iter()).filter(|(_, one)| Some(one.pool.as_str()) == name);
+    json!({
+        "namespace": namespace,
+        "inferencePool": name,
+        "fault": fault,
+        "selector": pool.map(|pool| &pool.selector),
+        "ports": pool.map(|pool| &pool.ports),
+        "objectives": objectives.map(|(name, one)| json!({"name": &**name, "priority": one.priority}))
+            .collect::<Vec<_>>(),
+        "rewrites": rewrites.map(|(name, one)| rewrite(name, one)).collect::<Vec<_>>(),
+    })
+}
+
+fn rewrite(name: &str, rewrite: &ModelRewrite) -> Value {
+    let target = |target: &Target| json!({"modelRewrite": target.model_rewrite, "weight": target.weight});
+    let rule =
+        |rule: &Rule| json!({"models": rule.models, "targets": rule.targets.iter().map(target).collect::<Vec<_>>()});
+    json!({"name": name, "rules": rewrite.rules.iter().map(rule).collect::<Vec<_>>()})
+}
+
+fn pool(pool: &PoolView, prefixes: Option<Value>, kubernetes: Option<Value>) -> Value {
     let count = |state: &str| pool.endpoints.iter().filter(|e| name(&e.readiness) == state).count();
     let settings = &pool.settings;
     json!({
         "name": pool.name,
         "prefixes": prefixes,
+        "kubernetes": kubernetes,
         "models": pool.models.iter().map(|m| json!({"name": m.name, "base": m.base})).collect::<Vec<_>>(),
         "endpoints": {"ready": count("ready"), "draining": count("draining"), "unhealthy": count("unhealthy")},
         "settings": {

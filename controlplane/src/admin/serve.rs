@@ -1,5 +1,6 @@
 //! The HTTP server: routes, readiness, graceful end. Handlers read snapshots and never wait for anything.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -16,9 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::inspect;
 use crate::clock;
+use crate::config::kubernetes::Membership;
 use crate::datastore::View;
 use crate::explain::serve::Explainer;
 use crate::explain::{Asked, DEFAULT_PATH, ExplainError};
+use crate::kubernetes::cluster::Cluster;
+use crate::kubernetes::lease::drive::Leadership;
 use crate::publish::status::Status;
 use crate::telemetry::{METRICS_CONTENT_TYPE, Metrics};
 
@@ -30,6 +34,8 @@ const LONGEST_BODY: usize = 64 << 20;
 pub struct Admin {
     /// The newest view.
     pub view: watch::Receiver<Arc<View>>,
+    /// The cluster.
+    pub cluster: Known,
     /// Is the first discovery in, does gRPC serve, and is nobody stopping?
     pub ready: watch::Receiver<bool>,
     /// Counters.
@@ -38,6 +44,17 @@ pub struct Admin {
     pub tables: watch::Receiver<Arc<Status>>,
     /// Who explains decisions.
     pub explainer: Explainer,
+}
+
+/// What is known of the cluster.
+#[derive(Clone)]
+pub struct Known {
+    /// Its objects.
+    pub cluster: watch::Receiver<Arc<Cluster>>,
+    /// Which pods each pool has.
+    pub memberships: watch::Receiver<Arc<BTreeMap<String, Membership>>>,
+    /// Who leads.
+    pub leadership: watch::Receiver<Leadership>,
 }
 
 #[derive(Deserialize)]
@@ -57,6 +74,7 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
         .route("/metrics", get(metrics))
         .route("/api/v1/pools", get(pools))
         .route("/api/v1/endpoints", get(endpoints))
+        .route("/api/v1/leader", get(leader))
         .route("/api/v1/table", get(table))
         .route("/api/v1/explain", post(explain).layer(DefaultBodyLimit::max(LONGEST_BODY)))
         .with_state(admin);
@@ -72,7 +90,14 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
 }
 
 async fn pools(State(admin): State<Admin>) -> impl IntoResponse {
-    Json(inspect::pools(&admin.view.borrow(), &admin.tables.borrow()))
+    let (cluster, memberships) = (admin.cluster.cluster.borrow(), admin.cluster.memberships.borrow());
+    let source = |pool: &str| Some(inspect::source(memberships.get(pool)?, &cluster));
+    Json(inspect::pools(&admin.view.borrow(), &admin.tables.borrow(), &source))
+}
+
+async fn leader(State(admin): State<Admin>) -> impl IntoResponse {
+    let Leadership { leads, holder } = admin.cluster.leadership.borrow().clone();
+    Json(json!({"leads": leads, "holder": holder}))
 }
 
 async fn endpoints(State(admin): State<Admin>, Query(wanted): Query<Wanted>) -> Response {

@@ -1,6 +1,8 @@
 //! The configuration as it is written. Every field's doc line is its manual; defaults that depend on nothing stand in
 //! `validate`. Fields are optional here so that `validate` alone decides what a missing value means.
 
+pub mod kubernetes;
+
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -16,8 +18,11 @@ pub struct Config {
     /// Addresses that the control plane listens on.
     #[serde(default)]
     pub listen: Listen,
-    /// The pools; at least one.
+    /// The pools; at least one, unless `kubernetes.pools` finds them.
+    #[serde(default)]
     pub pools: Vec<Pool>,
+    /// The cluster that pools are discovered in. Default: asked only when a pool's discovery names it.
+    pub kubernetes: Option<kubernetes::Kubernetes>,
     /// The Envoy that `kvasir envoy` prints and `kvasir standalone` runs.
     #[serde(default)]
     pub gateway: Gateway,
@@ -36,6 +41,20 @@ pub struct Listen {
     /// port may be left out where no other endpoint has the IP. Followed for pools with `exact`; an endpoint that is heard
     /// here is not connected to. Missed batches cannot be asked for. Default: off.
     pub events: Option<Address>,
+    /// TLS on the gRPC port. Default: none.
+    pub tls: Option<Tls>,
+}
+
+/// TLS on the gRPC port; the files are read again when they change.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Tls {
+    /// Our certificate and those between it and its root, PEM.
+    pub cert: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// Gateways must show a certificate of one of these authorities, PEM. Default: they need none.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// `ip:port`, or a port on all interfaces.
@@ -49,11 +68,11 @@ pub enum Address {
 }
 
 /// One pool: endpoints that serve the same base model.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Pool {
-    /// Unique name: lower-case letters, digits, `-`, `.`, `_`; up to 63.
-    pub name: String,
+    /// Unique name: lower-case letters, digits, `-`, `.`, `_`; up to 63. Or `namespace/name`, as automatic pools have.
+    pub name: Option<String>,
     /// Names that requests may use. Default: learned from the endpoints' `/v1/models`, adapters included.
     pub models: Option<Vec<Model>>,
     /// `vllm` (default), `sglang`, `trtllm`, `triton-tensorrt-llm` or `triton`; an endpoint's label
@@ -76,7 +95,7 @@ pub struct Pool {
     /// A load sample older than this counts as unknown (never as full). Default 2s.
     pub stale_after: Option<HumanDuration>,
     /// Where endpoints come from.
-    pub discovery: Discovery,
+    pub discovery: Option<Discovery>,
     /// How metrics are scraped.
     #[serde(default)]
     pub scrape: Scrape,
@@ -179,8 +198,8 @@ pub struct Session {
     pub header: String,
 }
 
-/// Where endpoints come from: exactly one of `file` and `static`.
-#[derive(Debug, Deserialize)]
+/// Where endpoints come from: exactly one of `file`, `static` and `kubernetes`.
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Discovery {
     /// A file that lists them, Kvasir's own form or llm-d's `file-discovery` form.
@@ -188,6 +207,8 @@ pub struct Discovery {
     /// The list, right here.
     #[serde(rename = "static")]
     pub fixed: Option<StaticDiscovery>,
+    /// Pods.
+    pub kubernetes: Option<kubernetes::Discovery>,
     /// An endpoint that left the list is shown as draining for this long, up to 1h. Default 0s: it is gone at once.
     pub drain_grace: Option<HumanDuration>,
 }

@@ -3,13 +3,19 @@
 use std::fmt::Write as _;
 
 use super::human::{show_duration, show_size};
-use super::{Config, Discovery, ModelFiles, Pool};
+use super::kubernetes::{Kubernetes, Membership, Namespaces, Picker};
+use super::{Config, Discovery, ModelFiles, Pool, Tls};
 
 /// Lines for people. `listed` tells how many endpoints a pool's file lists now, or why it cannot be read.
 #[must_use]
 pub fn summary(config: &Config, listed: &dyn Fn(&Pool) -> Result<usize, String>) -> String {
     let mut out = String::new();
-    line(&mut out, 0, format!("gateways connect to gRPC {}", config.grpc));
+    let secured = match &config.tls {
+        None => "",
+        Some(Tls { client_ca: None, .. }) => " with TLS",
+        Some(Tls { client_ca: Some(_), .. }) => " with TLS, showing a certificate",
+    };
+    line(&mut out, 0, format!("gateways connect to gRPC {}{secured}", config.grpc));
     line(&mut out, 0, format!("metrics, health and API on http://{}", config.http));
     if let Some(events) = config.events {
         line(&mut out, 0, format!("engines may connect to {events} and publish KV events"));
@@ -20,10 +26,46 @@ pub fn summary(config: &Config, listed: &dyn Fn(&Pool) -> Result<usize, String>)
         line(&mut out, 0, format!("pool {}{default}", pool.name));
         describe(&mut out, pool, listed(pool));
     }
+    cluster(&mut out, &config.kubernetes);
     let gateway = &config.gateway;
     line(&mut out, 0, format!("Envoy (kvasir envoy, kvasir standalone) on http://{}", gateway.listen));
     line(&mut out, 1, format!("filter {} in {:?} mode, admin {}", gateway.wasm.display(), gateway.mode, gateway.admin));
     out
+}
+
+fn cluster(out: &mut String, kubernetes: &Kubernetes) {
+    if let Some(rules) = &kubernetes.pools {
+        let which = match &rules.picker {
+            Picker::Any => "every InferencePool".to_owned(),
+            Picker::Service(service) => format!("every InferencePool whose endpointPickerRef names {service}"),
+        };
+        let namespaces = match &kubernetes.namespaces {
+            Namespaces::Own => "our own namespace".to_owned(),
+            Namespaces::All => "all namespaces".to_owned(),
+            Namespaces::Named(names) => names.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
+        };
+        let grace = show_duration(rules.drain_grace());
+        line(out, 0, format!("a pool for {which} in {namespaces}; one that vanishes drains for {grace}"));
+    }
+    if let Some(election) = &kubernetes.leader_election {
+        let duration = show_duration(election.lease_duration);
+        line(out, 0, format!("one replica leads, by Lease {} of {duration}", election.lease));
+    }
+}
+
+fn pods(membership: &Membership) -> String {
+    let within = |namespace: &Option<String>| namespace.clone().unwrap_or_else(|| "our own namespace".to_owned());
+    match membership {
+        Membership::InferencePool { namespace, name } => {
+            format!("are the pods of InferencePool {name} in {}", within(namespace))
+        }
+        Membership::Selector { namespace, labels, ports } => {
+            let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+            let (labels, ports) = (labels.join(","), ports.join(", "));
+            format!("are the pods with {labels} in {}, port {ports}", within(namespace))
+        }
+    }
 }
 
 fn residency(pool: &Pool) -> String {
@@ -50,6 +92,7 @@ fn describe(out: &mut String, pool: &Pool, listed: Result<usize, String>) {
             format!("from {} ({mode}): {count}", path.display())
         }
         Discovery::Static(_) => format!("from this file: {count}"),
+        Discovery::Kubernetes(membership) => pods(membership),
     };
     line(out, 1, format!("endpoints {source}; removed ones drain for {}", show_duration(pool.drain_grace)));
     let models = pool.models.as_ref().map_or_else(

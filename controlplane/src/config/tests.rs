@@ -1,5 +1,6 @@
 //! What is accepted, what is refused, and that a refusal names path, rule and value.
 
+use super::kubernetes::Membership;
 use super::*;
 
 const SMALLEST: &str = "pools: [{name: p, discovery: {static: {endpoints: [10.0.0.1:8000]}}}]";
@@ -154,6 +155,98 @@ fn gateways_on_this_machine_reach_a_wildcard_listener_by_loopback() {
     let config = parse(SMALLEST).unwrap();
     assert_eq!(config.control_plane_for("0.0.0.0:9002".parse().unwrap()), "127.0.0.1:9002");
     assert_eq!(config.control_plane_for("10.1.2.3:9002".parse().unwrap()), "10.1.2.3:9002");
+}
+
+#[test]
+fn pods_are_those_of_an_inference_pool_or_those_with_labels() {
+    let of = |fields: &str| {
+        let pool =
+            parse(&format!("pools: [{{name: p, discovery: {{kubernetes: {{{fields}}}}}}}]")).unwrap().pools.remove(0);
+        let Discovery::Kubernetes(membership) = pool.discovery else { panic!("{pool:?}") };
+        membership
+    };
+    let named = Membership::InferencePool { namespace: Some("n".to_owned()), name: "llama".to_owned() };
+    assert_eq!(of("inferencePool: llama, namespace: n"), named);
+    let labels = [("app".to_owned(), "vllm".to_owned())].into();
+    let selected = Membership::Selector { namespace: None, labels, ports: vec![8000, 8001] };
+    assert_eq!(of("selector: {app: vllm}, ports: [8000, 8001]"), selected);
+}
+
+#[test]
+fn pods_that_are_not_said_clearly_are_refused() {
+    for (fields, told) in [
+        ("", "pools[0].discovery.kubernetes: must have inferencePool, or selector and ports, got no selector"),
+        ("inferencePool: P", "pools[0].discovery.kubernetes.inferencePool: must be the name of an object, got \"P\""),
+        ("inferencePool: p, ports: [1]", "pools[0].discovery.kubernetes.ports: must be left out"),
+        ("inferencePool: p, namespace: a.b", "pools[0].discovery.kubernetes.namespace: must be 1 to 63"),
+        ("selector: {a: b}", "pools[0].discovery.kubernetes.ports: must be 1 to 8 ports, got 0"),
+        ("selector: {a: b}, ports: [1, 1]", "pools[0].discovery.kubernetes.ports[1]: must be between 1 and 65535"),
+    ] {
+        let text = refusal(&format!("pools: [{{name: p, discovery: {{kubernetes: {{{fields}}}}}}}]"));
+        assert!(text.starts_with(told), "{fields}: {text}");
+    }
+    let two = "pools: [{name: p, discovery: {file: {path: f}, kubernetes: {inferencePool: p}}}]";
+    let told = "pools[0].discovery: must have exactly one of file, static and kubernetes, got file and kubernetes";
+    assert_eq!(refusal(two), told);
+}
+
+#[test]
+fn automatic_pools_need_no_other_and_have_checked_defaults() {
+    let config = parse("kubernetes: {pools: {endpointPicker: kvasir, defaults: {engine: sglang}}}").unwrap();
+    assert!(config.pools.is_empty() && config.needs_cluster());
+    let pool = config.kubernetes.pools.unwrap().pool("n", "llama");
+    assert_eq!((pool.name.as_str(), pool.engine), ("n/llama", Engine::Sglang));
+    assert_eq!(pool.drain_grace, Duration::from_secs(10));
+    for (fields, told) in [
+        ("pools: {endpointPicker: K}", "kubernetes.pools.endpointPicker: must be 1 to 63"),
+        ("pools: {endpointPicker: k, defaults: {name: p}}", "kubernetes.pools.defaults.name: must be left out"),
+        ("pools: {endpointPicker: k, defaults: {choices: 9}}", "kubernetes.pools.defaults.choices: must be between"),
+        ("pools: {endpointPicker: k}, namespaces: [a, '*']", "kubernetes.namespaces[1]: must stand alone"),
+        ("pools: {endpointPicker: k}, namespaces: [A]", "kubernetes.namespaces[0]: must be 1 to 63"),
+        ("pools: {}", "kubernetes.pools: missing field `endpointPicker`"),
+    ] {
+        let text = refusal(&format!("kubernetes: {{{fields}}}"));
+        assert!(text.starts_with(told), "{fields}: {text}");
+    }
+}
+
+#[test]
+fn a_pool_may_be_called_as_its_inference_pool_is() {
+    let named = |name: &str| SMALLEST.replace("name: p,", &format!("name: {name},"));
+    assert_eq!(parse(&named("prod/llama.v2")).unwrap().pools[0].name, "prod/llama.v2");
+    for name in ["a/b/c", "/a", "a/", "a/B", "''"] {
+        assert!(refusal(&named(name)).starts_with("pools[0].name: must be 1 to 63"), "{name}");
+    }
+}
+
+#[test]
+fn leader_election_is_off_until_asked_for_and_its_times_fit_together() {
+    let with = |fields: &str| format!("{SMALLEST}\nkubernetes: {{leaderElection: {{{fields}}}}}");
+    assert_eq!(parse(SMALLEST).unwrap().kubernetes.leader_election, None);
+    assert!(!parse(SMALLEST).unwrap().needs_cluster());
+    let election = parse(&with("enabled: true")).unwrap().kubernetes.leader_election.unwrap();
+    let seconds = [election.lease_duration, election.renew_deadline, election.retry_period].map(|time| time.as_secs());
+    assert_eq!((election.lease.as_str(), seconds), ("kvasir", [15, 10, 2]));
+    let short = parse(&with("enabled: true, leaseDuration: 3s")).unwrap().kubernetes.leader_election.unwrap();
+    assert!(short.renew_deadline < short.lease_duration && short.retry_period < short.renew_deadline);
+    for (fields, told) in [
+        ("leaseDuration: 1500ms", "kubernetes.leaderElection.leaseDuration: must be whole seconds"),
+        ("leaseDuration: 5s, renewDeadline: 5s", "kubernetes.leaderElection.renewDeadline: must be between 1ms and"),
+        ("retryPeriod: 10s", "kubernetes.leaderElection.retryPeriod: must be between 1ms and"),
+        ("leaseName: K", "kubernetes.leaderElection.leaseName: must be the name of an object"),
+    ] {
+        assert!(refusal(&with(fields)).starts_with(told), "{fields}: {}", refusal(&with(fields)));
+    }
+}
+
+#[test]
+fn certificates_are_files_beside_the_configuration() {
+    let with = |fields: &str| format!("{SMALLEST}\nlisten: {{tls: {{{fields}}}}}");
+    let tls = parse(&with("cert: tls.crt, key: /k, clientCa: ca.crt")).unwrap().tls.unwrap();
+    assert_eq!(tls.cert, PathBuf::from("/etc/kvasir/tls.crt"));
+    assert_eq!((tls.key, tls.client_ca), (PathBuf::from("/k"), Some(PathBuf::from("/etc/kvasir/ca.crt"))));
+    assert!(refusal(&with("cert: c, key: ''")).starts_with("listen.tls.key: must name a file"));
+    assert!(refusal(&with("cert: c")).starts_with("listen.tls"));
 }
 
 /// The annotated configuration of the README.

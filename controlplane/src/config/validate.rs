@@ -1,5 +1,7 @@
 //! Raw → checked. All problems are collected, not only the first; defaults stand here and nowhere else.
 
+mod kubernetes;
+
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -8,7 +10,9 @@ use std::time::Duration;
 
 use super::human::{HumanDuration, HumanSize, show_duration, show_size};
 use super::raw;
-use super::{Config, Discovery, EventPorts, Exact, Gateway, Health, Mode, ModelFiles, Pool, Problem, Scrape, Upstream};
+use super::{
+    Config, Discovery, EventPorts, Exact, Gateway, Health, Mode, ModelFiles, Pool, Problem, Scrape, Tls, Upstream,
+};
 use crate::discovery::static_file;
 use crate::scrape::engine::Engine;
 
@@ -69,8 +73,14 @@ impl Checks {
 
     fn name(&mut self, path: &str, name: &str) {
         let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '_');
-        if name.is_empty() || name.len() > 63 || !name.chars().all(legal) {
-            self.refuse(path, "must be 1 to 63 of a-z, 0-9, - . _", format!("{name:?}"));
+        let part = |text: &str, longest| !text.is_empty() && text.len() <= longest && text.chars().all(legal);
+        // Names of objects in a cluster are longer than those that people give here.
+        let fits = match name.split_once('/') {
+            None => part(name, 63),
+            Some((namespace, name)) => part(namespace, 63) && part(name, 253),
+        };
+        if !fits {
+            self.refuse(path, "must be 1 to 63 of a-z, 0-9, - . _ (or namespace/name)", format!("{name:?}"));
         }
     }
 }
@@ -81,50 +91,82 @@ pub(super) fn config(raw: raw::Config, folder: &Path) -> Result<Config, Vec<Prob
     let grpc = checks.address("listen.grpc", raw.listen.grpc, ([0, 0, 0, 0], 9002));
     let http = checks.address("listen.http", raw.listen.http, ([0, 0, 0, 0], 9090));
     let events = raw.listen.events.map(|address| checks.address("listen.events", Some(address), ([0, 0, 0, 0], 5557)));
-    if raw.pools.is_empty() {
-        checks.refuse("pools", "must have at least one pool", "none");
+    let tls = raw.listen.tls.map(|raw| tls(&mut checks, raw, folder));
+    let kubernetes = kubernetes::kubernetes(&mut checks, raw.kubernetes.unwrap_or_default(), folder);
+    if raw.pools.is_empty() && kubernetes.pools.is_none() {
+        checks.refuse("pools", "must have at least one pool (or kubernetes.pools must be set)", "none");
     }
-    let mut names = BTreeSet::new();
-    let mut pools = Vec::with_capacity(raw.pools.len());
-    for (index, raw) in raw.pools.into_iter().enumerate() {
-        let path = format!("pools[{index}]");
-        if !names.insert(raw.name.clone()) {
-            checks.refuse(&format!("{path}.name"), "must be unique", format!("{:?} again", raw.name));
-        }
-        pools.push(pool(&mut checks, &path, raw, folder));
-    }
+    let pools = pools(&mut checks, raw.pools, folder);
     let gateway = gateway(&mut checks, raw.gateway, folder);
     if gateway.mode == Mode::State && pools.len() > 1 {
         let rule =
             "must be hold with more than one pool: state mode cannot change the route, so only one pool is reached";
         checks.refuse("gateway.mode", rule, format!("state and {} pools", pools.len()));
     }
-    if checks.0.is_empty() { Ok(Config { grpc, http, events, pools, gateway }) } else { Err(checks.0) }
+    let config = Config { grpc, http, events, tls, pools, kubernetes, gateway };
+    if checks.0.is_empty() { Ok(config) } else { Err(checks.0) }
 }
 
-fn pool(checks: &mut Checks, path: &str, raw: raw::Pool, folder: &Path) -> Pool {
-    checks.name(&format!("{path}.name"), &raw.name);
+fn tls(checks: &mut Checks, raw: raw::Tls, folder: &Path) -> Tls {
+    let mut file = |field: &str, path: PathBuf| {
+        if path.as_os_str().is_empty() {
+            checks.refuse(&format!("listen.tls.{field}"), "must name a file", "nothing");
+        }
+        folder.join(path)
+    };
+    Tls {
+        cert: file("cert", raw.cert),
+        key: file("key", raw.key),
+        client_ca: raw.client_ca.map(|path| file("clientCa", path)),
+    }
+}
+
+fn pools(checks: &mut Checks, list: Vec<raw::Pool>, folder: &Path) -> Vec<Pool> {
+    let mut names = BTreeSet::new();
+    let mut pools = Vec::with_capacity(list.len());
+    for (index, mut raw) in list.into_iter().enumerate() {
+        let path = format!("pools[{index}]");
+        let name = raw.name.take().unwrap_or_default();
+        checks.name(&format!("{path}.name"), &name);
+        if !names.insert(name.clone()) {
+            checks.refuse(&format!("{path}.name"), "must be unique", format!("{name:?} again"));
+        }
+        let at = format!("{path}.discovery");
+        let source = raw.discovery.take().unwrap_or_default();
+        let drain_grace = drain_grace(checks, &at, source.drain_grace, Duration::ZERO);
+        let discovery = discovery(checks, &at, source, folder);
+        pools.push(pool(checks, &path, (name, discovery, drain_grace), raw, folder));
+    }
+    pools
+}
+
+fn drain_grace(checks: &mut Checks, path: &str, value: Option<HumanDuration>, default: Duration) -> Duration {
+    checks.duration(&format!("{path}.drainGrace"), value, default, (Duration::ZERO, HOUR))
+}
+
+/// A pool's settings, with what is its own: name, source, drain grace.
+fn pool(
+    checks: &mut Checks,
+    path: &str,
+    (name, discovery, drain_grace): (String, Discovery, Duration),
+    raw: raw::Pool,
+    folder: &Path,
+) -> Pool {
     let settings = settings(checks, path, &raw);
-    let drain_grace = checks.duration(
-        &format!("{path}.discovery.drainGrace"),
-        raw.discovery.drain_grace,
-        Duration::ZERO,
-        (Duration::ZERO, HOUR),
-    );
     if raw.kv_cache_tokens == Some(0) {
         checks.refuse(&format!("{path}.kvCacheTokens"), "must be at least 1", 0);
     }
     Pool {
-        discovery: discovery(checks, &format!("{path}.discovery"), raw.discovery, folder),
+        name,
+        discovery,
+        drain_grace,
         models: raw.models.map(|list| models(checks, path, list)),
         engine: raw.engine.unwrap_or(Engine::Vllm),
         settings,
-        drain_grace,
         scrape: scrape(checks, &format!("{path}.scrape"), raw.scrape),
         health: health(checks, &format!("{path}.health"), raw.health),
         kv_cache_tokens: raw.kv_cache_tokens,
         exact: raw.exact.map(|raw| exact(checks, &format!("{path}.exact"), raw, folder)),
-        name: raw.name,
     }
 }
 
@@ -180,23 +222,30 @@ fn models(checks: &mut Checks, path: &str, list: Vec<raw::Model>) -> Vec<shared:
 }
 
 fn discovery(checks: &mut Checks, path: &str, raw: raw::Discovery, folder: &Path) -> Discovery {
-    match (raw.file, raw.fixed) {
-        (Some(file), None) => {
+    match (raw.file, raw.fixed, raw.kubernetes) {
+        (Some(file), None, None) => {
             if file.path.as_os_str().is_empty() {
                 checks.refuse(&format!("{path}.file.path"), "must name a file", "nothing");
             }
             Discovery::File { path: folder.join(file.path), watch: file.watch }
         }
-        (None, Some(fixed)) => match static_file::endpoints(&fixed.endpoints, &format!("{path}.static.endpoints")) {
-            Ok(list) => Discovery::Static(list),
-            Err(problem) => {
-                checks.0.push(problem);
-                Discovery::Static(Vec::new())
+        (None, Some(fixed), None) => {
+            match static_file::endpoints(&fixed.endpoints, &format!("{path}.static.endpoints")) {
+                Ok(list) => Discovery::Static(list),
+                Err(problem) => {
+                    checks.0.push(problem);
+                    Discovery::Static(Vec::new())
+                }
             }
-        },
-        (file, _) => {
-            let got = if file.is_some() { "both" } else { "neither" };
-            checks.refuse(path, "must have exactly one of file and static", got);
+        }
+        (None, None, Some(cluster)) => {
+            Discovery::Kubernetes(kubernetes::membership(checks, &format!("{path}.kubernetes"), cluster))
+        }
+        (file, fixed, cluster) => {
+            let given = [("file", file.is_some()), ("static", fixed.is_some()), ("kubernetes", cluster.is_some())];
+            let given: Vec<&str> = given.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
+            let got = if given.is_empty() { "neither".to_owned() } else { given.join(" and ") };
+            checks.refuse(path, "must have exactly one of file, static and kubernetes", got);
             Discovery::Static(Vec::new())
         }
     }

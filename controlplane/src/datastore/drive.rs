@@ -57,9 +57,10 @@ impl Writer {
             for update in batch.drain(..) {
                 state.apply(update);
             }
-            self.view.send_replace(Arc::new(state.view()));
+            // First: who sees a pool in the view must not find that all before it had been discovered.
             let progress = state.progress();
             self.progress.send_if_modified(|seen| std::mem::replace(seen, progress) != progress);
+            self.view.send_replace(Arc::new(state.view()));
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(GATHER) => {}

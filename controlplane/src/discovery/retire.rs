@@ -1,37 +1,39 @@
-//! Endpoints that left the list stay visible as draining for a grace period, pure. With no grace they are gone at once.
+//! What left a list stays visible, as leaving, for a grace period, pure. With no grace it is gone at once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shared::clock::Timestamp;
 
-use crate::datastore::Discovered;
-
-/// What was listed last, and what left and until when it is shown.
-#[derive(Debug, Default)]
-pub struct Retiring {
-    listed: BTreeMap<String, Discovered>,
-    leaving: BTreeMap<String, (Discovered, Timestamp)>,
+/// What was listed last, and what left and until when it is shown, by name.
+#[derive(Debug)]
+pub struct Retiring<T> {
+    listed: BTreeMap<String, T>,
+    leaving: BTreeMap<String, (T, Timestamp)>,
 }
 
-impl Retiring {
-    /// Takes in a new whole list.
-    pub fn list(&mut self, list: Vec<Discovered>, now: Timestamp, grace: Duration) {
-        let fresh: BTreeMap<String, Discovered> = list.into_iter().map(|e| (e.address.clone(), e)).collect();
+impl<T> Default for Retiring<T> {
+    fn default() -> Self {
+        Self { listed: BTreeMap::new(), leaving: BTreeMap::new() }
+    }
+}
+
+impl<T: Clone> Retiring<T> {
+    /// Takes in a new whole list; `leave` makes of what left what is shown of it.
+    pub fn list(&mut self, fresh: BTreeMap<String, T>, until: Option<Timestamp>, leave: impl Fn(T) -> T) {
         let before = std::mem::replace(&mut self.listed, fresh);
-        for (address, endpoint) in before {
-            if !self.listed.contains_key(&address) && !grace.is_zero() {
-                self.leaving.insert(address, (Discovered { draining: true, ..endpoint }, now.after(grace)));
-            }
+        if let Some(until) = until {
+            let left = before.into_iter().filter(|(name, _)| !self.listed.contains_key(name));
+            self.leaving.extend(left.map(|(name, one)| (name, (leave(one), until))));
         }
         let listed = &self.listed;
-        self.leaving.retain(|address, _| !listed.contains_key(address));
+        self.leaving.retain(|name, _| !listed.contains_key(name));
     }
 
     /// What is to be shown now; forgets what has left for good.
-    pub fn shown(&mut self, now: Timestamp) -> Vec<Discovered> {
+    pub fn shown(&mut self, now: Timestamp) -> Vec<T> {
         self.leaving.retain(|_, (_, until)| *until > now);
-        self.listed.values().chain(self.leaving.values().map(|(endpoint, _)| endpoint)).cloned().collect()
+        self.listed.values().chain(self.leaving.values().map(|(one, _)| one)).cloned().collect()
     }
 
     /// When `shown` changes next without a new list.
@@ -41,47 +43,50 @@ impl Retiring {
     }
 }
 
+/// Until when what leaves now is shown; `None`: it is not.
+#[must_use]
+pub fn until(now: Timestamp, grace: Duration) -> Option<Timestamp> {
+    (!grace.is_zero()).then(|| now.after(grace))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn endpoint(address: &str) -> Discovered {
-        Discovered { address: address.to_owned(), labels: BTreeMap::new(), draining: false, metrics: None }
-    }
 
     fn at(seconds: u64) -> Timestamp {
         Timestamp::ZERO.after(Duration::from_secs(seconds))
     }
 
+    fn list(retiring: &mut Retiring<String>, names: &[&str], now: u64, grace: u64) {
+        let fresh = names.iter().map(|name| ((*name).to_owned(), (*name).to_owned())).collect();
+        retiring.list(fresh, until(at(now), Duration::from_secs(grace)), |name| format!("{name}, leaving"));
+    }
+
     #[test]
-    fn what_left_drains_for_the_grace_period() {
+    fn what_left_leaves_for_the_grace_period() {
         let mut retiring = Retiring::default();
-        retiring.list(vec![endpoint("a"), endpoint("b")], at(0), Duration::from_secs(5));
-        retiring.list(vec![endpoint("a")], at(1), Duration::from_secs(5));
-        let shown = retiring.shown(at(2));
-        assert_eq!(
-            shown.iter().map(|e| (e.address.as_str(), e.draining)).collect::<Vec<_>>(),
-            [("a", false), ("b", true)]
-        );
+        list(&mut retiring, &["a", "b"], 0, 5);
+        list(&mut retiring, &["a"], 1, 5);
+        assert_eq!(retiring.shown(at(2)), ["a", "b, leaving"]);
         assert_eq!(retiring.next(), Some(at(6)));
-        assert_eq!(retiring.shown(at(6)).len(), 1);
+        assert_eq!(retiring.shown(at(6)), ["a"]);
         assert_eq!(retiring.next(), None);
     }
 
     #[test]
     fn what_comes_back_is_no_longer_leaving() {
         let mut retiring = Retiring::default();
-        retiring.list(vec![endpoint("a")], at(0), Duration::from_secs(5));
-        retiring.list(vec![], at(1), Duration::from_secs(5));
-        retiring.list(vec![endpoint("a")], at(2), Duration::from_secs(5));
-        assert_eq!(retiring.shown(at(3)), [endpoint("a")]);
+        list(&mut retiring, &["a"], 0, 5);
+        list(&mut retiring, &[], 1, 5);
+        list(&mut retiring, &["a"], 2, 5);
+        assert_eq!(retiring.shown(at(3)), ["a"]);
     }
 
     #[test]
     fn without_grace_it_is_gone_at_once() {
         let mut retiring = Retiring::default();
-        retiring.list(vec![endpoint("a")], at(0), Duration::ZERO);
-        retiring.list(vec![], at(1), Duration::ZERO);
-        assert_eq!(retiring.shown(at(1)), []);
+        list(&mut retiring, &["a"], 0, 0);
+        list(&mut retiring, &[], 1, 0);
+        assert_eq!(retiring.shown(at(1)), Vec::<String>::new());
     }
 }

@@ -1,18 +1,22 @@
 //! Follows one pool's endpoint source and tells the whole list to the datastore and to the scrapers. A file that cannot
-//! be read or parsed changes nothing: the last good list stays in force, the fault is logged once and counted.
+//! be read or parsed, or a cluster that cannot be reached, changes nothing: the last good list stays in force, the fault
+//! is logged once and shown in a metric.
 
 use std::sync::Arc;
 
+use shared::clock::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use super::retire::Retiring;
+use super::listing::{Pods, Told};
+use super::retire::{Retiring, until};
 use super::static_file;
 use crate::clock;
 use crate::config::watch::{LOOK, Watched};
 use crate::config::{Discovery, Pool};
 use crate::datastore::{Discovered, Update};
+use crate::kubernetes::cluster::Cluster;
 use crate::telemetry::Metrics;
 
 /// Follows the source of one pool.
@@ -20,6 +24,8 @@ use crate::telemetry::Metrics;
 pub struct Source {
     /// The pool's settings; a changed source is taken up at once.
     pub pool: watch::Receiver<Arc<Pool>>,
+    /// What is known of the cluster.
+    pub cluster: watch::Receiver<Arc<Cluster>>,
     /// The datastore.
     pub updates: mpsc::Sender<Update>,
     /// The scrapers.
@@ -50,30 +56,31 @@ impl Source {
     }
 
     /// Follows one source; ends when the datastore is gone.
-    async fn follow(&self, pool: &Pool, retiring: &mut Retiring) {
-        let mut list = Listing::new(&pool.discovery);
+    async fn follow(&self, pool: &Pool, retiring: &mut Retiring<Discovered>) {
+        let mut listing = Listing::new(&pool.discovery, &self.cluster);
+        let mut fault = None;
         loop {
             let now = clock::now();
-            let fresh = match list.next() {
-                Some(Ok(listed)) => {
-                    info!(pool = pool.name, endpoints = listed.len(), "endpoints listed");
-                    self.metrics.discovery_up(&pool.name, true);
-                    retiring.list(listed, now, pool.drain_grace);
-                    true
+            let mut fresh = retiring.next().is_some_and(|at| at <= now);
+            if let Some(told) = listing.next() {
+                self.metrics.discovery_up(&pool.name, told.fault.is_none());
+                if let Some(error) = told.fault.as_ref().filter(|error| fault.as_ref() != Some(*error)) {
+                    warn!(pool = pool.name, error, "no newer endpoint list, the last good one stays");
                 }
-                Some(Err(error)) => {
-                    warn!(pool = pool.name, error, "endpoint list refused, the last good one stays");
-                    self.metrics.discovery_up(&pool.name, false);
-                    false
+                fault = told.fault;
+                if let Some(list) = told.list {
+                    listing.log(pool, &list);
+                    let list = list.into_iter().map(|endpoint| (endpoint.address.clone(), endpoint)).collect();
+                    retiring.list(list, until(now, pool.drain_grace), |e| Discovered { draining: true, ..e });
+                    fresh = true;
                 }
-                None => retiring.next().is_some_and(|at| at <= now),
-            };
+            }
             if fresh && !self.tell(pool, retiring.shown(now)).await {
                 return;
             }
-            match retiring.next() {
-                None if list.is_final() => std::future::pending().await,
-                _ => tokio::time::sleep(LOOK).await,
+            tokio::select! {
+                () = listing.changed() => {}
+                () = at(retiring.next()) => {}
             }
         }
     }
@@ -84,51 +91,79 @@ impl Source {
     }
 }
 
-/// A source of lists: the configuration (once), or a file.
+async fn at(time: Option<Timestamp>) {
+    match time {
+        Some(time) => tokio::time::sleep(time.since(clock::now())).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A source of lists: the configuration (once), a file, or a cluster.
 enum Listing {
     Fixed(Option<Vec<Discovered>>),
     File { file: Watched, follow: bool, read: bool },
+    Pods { pods: Pods, cluster: watch::Receiver<Arc<Cluster>> },
 }
 
 impl Listing {
-    fn new(discovery: &Discovery) -> Self {
+    fn new(discovery: &Discovery, cluster: &watch::Receiver<Arc<Cluster>>) -> Self {
         match discovery {
             Discovery::Static(list) => Self::Fixed(Some(list.clone())),
             Discovery::File { path, watch } => {
                 let file = Watched::new(path.clone(), static_file::MAX_FILE_BYTES);
                 Self::File { file, follow: *watch, read: false }
             }
-        }
-    }
-
-    /// The list, when there is a new one, or what is wrong with it.
-    fn next(&mut self) -> Option<Result<Vec<Discovered>, String>> {
-        match self {
-            Self::Fixed(list) => list.take().map(Ok),
-            Self::File { file, follow, read } => {
-                if *read && !*follow {
-                    return None;
-                }
-                let bytes = match file.look()? {
-                    Ok(bytes) => bytes,
-                    Err(error) => return Some(Err(error.to_string())),
-                };
-                let text = match String::from_utf8(bytes) {
-                    Ok(text) => text,
-                    Err(error) => return Some(Err(error.to_string())),
-                };
-                let parsed = static_file::parse(&text).map_err(|problem| problem.to_string());
-                *read |= parsed.is_ok();
-                Some(parsed)
+            Discovery::Kubernetes(membership) => {
+                Self::Pods { pods: Pods::new(membership.clone()), cluster: cluster.clone() }
             }
         }
     }
 
-    /// Will it never say anything new?
-    const fn is_final(&self) -> bool {
+    /// What is new, if anything is.
+    fn next(&mut self) -> Option<Told> {
         match self {
-            Self::Fixed(list) => list.is_none(),
-            Self::File { follow, read, .. } => *read && !*follow,
+            Self::Fixed(list) => list.take().map(|list| Told { list: Some(list), fault: None }),
+            Self::Pods { pods, cluster } => {
+                let cluster = Arc::clone(&cluster.borrow_and_update());
+                pods.read(&cluster)
+            }
+            Self::File { file, follow, read } => {
+                if *read && !*follow {
+                    return None;
+                }
+                let parsed = file.look()?.map_err(|error| error.to_string()).and_then(parse);
+                *read |= parsed.is_ok();
+                Some(match parsed {
+                    Ok(list) => Told { list: Some(list), fault: None },
+                    Err(error) => Told { list: None, fault: Some(error) },
+                })
+            }
         }
     }
+
+    /// Waits until it may have something new to say.
+    async fn changed(&mut self) {
+        match self {
+            Self::File { follow, read, .. } if *follow || !*read => tokio::time::sleep(LOOK).await,
+            Self::Pods { cluster, .. } => {
+                if cluster.changed().await.is_err() {
+                    std::future::pending().await
+                }
+            }
+            Self::Fixed(_) | Self::File { .. } => std::future::pending().await,
+        }
+    }
+
+    /// Pods come and go all the time; who edits a file wants to see that it is read.
+    fn log(&self, pool: &Pool, list: &[Discovered]) {
+        match self {
+            Self::Pods { .. } => debug!(pool = pool.name, endpoints = list.len(), "endpoints listed"),
+            Self::Fixed(_) | Self::File { .. } => info!(pool = pool.name, endpoints = list.len(), "endpoints listed"),
+        }
+    }
+}
+
+fn parse(bytes: Vec<u8>) -> Result<Vec<Discovered>, String> {
+    let text = String::from_utf8(bytes).map_err(|error| error.to_string())?;
+    static_file::parse(&text).map_err(|problem| problem.to_string())
 }

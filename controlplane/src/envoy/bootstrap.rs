@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{cluster, listener, socket_address};
-use crate::config::{Config, Discovery, Problem};
+use crate::config::{Config, Discovery, Pool, Problem};
 
 /// Labels that the filter puts into the names of its stats, as `|name=value`.
 const TAGS: [&str; 6] = ["pool", "endpoint", "model", "reason", "stage", "status"];
@@ -61,11 +61,19 @@ const BUCKETS: [(&str, &[f64]); 4] = [
 /// # Errors
 /// When a pool's endpoints come from a file and there is no folder for Envoy's.
 pub fn bootstrap(config: &Config, control_plane: &str, eds_folder: Option<&Path>) -> Result<Value, Problem> {
-    let needs_folder = config.pools.iter().find(|pool| matches!(pool.discovery, Discovery::File { .. }));
+    if config.tls.is_some() {
+        return Err(Problem {
+            path: "listen.tls".to_owned(),
+            rule: "must be left out: the Envoy of this bootstrap connects in plain text".to_owned(),
+            value: "TLS".to_owned(),
+        });
+    }
+    let found = |pool: &&Pool| matches!(pool.discovery, Discovery::File { .. } | Discovery::Kubernetes(_));
+    let needs_folder = config.pools.iter().find(found);
     if let (Some(pool), None) = (needs_folder, eds_folder) {
         return Err(Problem {
             path: "gateway.edsDirectory".to_owned(),
-            rule: format!("must be set, because the endpoints of pool {} come from a file", pool.name),
+            rule: format!("must be set, because the endpoints of pool {} come and go", pool.name),
             value: "nothing".to_owned(),
         });
     }

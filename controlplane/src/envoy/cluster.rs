@@ -46,7 +46,7 @@ pub(super) fn pool(pool: &Pool, upstream: Upstream, eds_folder: Option<&Path>) -
             }
             json!({"type": "STATIC", "load_assignment": assignment})
         }
-        (None, Discovery::File { .. }) => json!({"type": "STATIC"}),
+        (None, Discovery::File { .. } | Discovery::Kubernetes(_)) => json!({"type": "STATIC"}),
     };
     if let (Some(cluster), Value::Object(source)) = (cluster.as_object_mut(), source) {
         cluster.extend(source);

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use super::{cluster_name, socket_address};
 use crate::datastore::{PoolView, Readiness};
 
-/// Name of a pool's endpoint file inside the EDS folder.
+/// Name of a pool's endpoint file inside the EDS folder; a pool may be called `namespace/name`.
 #[must_use]
 pub fn file_name(pool: &str) -> String {
-    format!("{pool}.json")
+    format!("{}.json", pool.replace('/', "%2F"))
 }
 
 /// The discovery response that the file holds; the same view always gives the same text.

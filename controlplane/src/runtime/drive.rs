@@ -3,31 +3,26 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::transport::server::TcpIncoming;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
-use tracing::{error, info, warn};
+use tracing::info;
 
 use super::pools::Pools;
-use super::{HINTS, LAST_CALLS, Options, Running, Shutdown, StartError};
-use crate::admin::serve::{Admin, serve as serve_admin};
-use crate::config::Config;
-use crate::config::watch::{LOOK, Watched};
+use super::serve::{Grpc, ended};
+use super::watch::Follower;
+use super::{HINTS, Options, Running, Shutdown, StartError};
+use crate::admin::serve::{Admin, Known, serve as serve_admin};
 use crate::datastore::drive::{Datastore, datastore};
 use crate::envoy::write::follow as write_endpoints;
 use crate::events::serve::Gate;
 use crate::events::stream::Pace;
 use crate::exact::drive::Door;
 use crate::explain::serve::Explainer;
+use crate::kubernetes::drive::Clustered;
 use crate::publish;
 use crate::publish::drive::{PublishHandle, PublishSettings};
 use crate::publish::rpc::routing_table_server::RoutingTableServer;
@@ -37,17 +32,12 @@ use crate::scrape::fetch::Client;
 use crate::telemetry::Metrics;
 use crate::telemetry::door::DoorCollector;
 use crate::telemetry::tables::TableCollector;
-
-/// Gateways wait at most this long for the first probes.
-const FIRST_PROBES: Duration = Duration::from_secs(3);
-
-/// A configuration larger than this is a mistake.
-const MAX_CONFIG_BYTES: u64 = 16 << 20;
+use crate::tls::serve::Credentials;
 
 /// Starts the control plane; it runs until `Running::stop`.
 ///
 /// # Errors
-/// When an address cannot be listened on.
+/// When an address cannot be listened on, a certificate cannot be used, or there is no way to a cluster that is needed.
 pub async fn start(options: Options) -> Result<Running, StartError> {
     let Options { config, config_path } = options;
     let grpc_listener = bind(config.grpc, "listen.grpc").await?;
@@ -57,6 +47,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         Some(address) => Some(bind(address, "listen.events").await?),
         None => None,
     };
+    let (credentials, tls) = config.tls.clone().map(Credentials::load).transpose()?.unzip();
 
     let (store, writer) = datastore();
     let writer_stop = CancellationToken::new();
@@ -66,6 +57,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let (hints, _) = broadcast::channel(HINTS);
     let (serving, serving_reader) = watch::channel(false);
     let ready = readiness(&store, serving_reader, &shutdown);
+    let Clustered { hub, cluster, leadership } = Clustered::start(&config, &metrics, &shutdown.sources).await?;
+    let (settled, settled_reader) = watch::channel(hub.is_none());
 
     let (tables, publishing) = publish_tables(&store, hints.clone(), &shutdown.servers);
     let door = events_listener.map(|listener| open_door(listener, &shutdown.sources));
@@ -73,6 +66,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     if let Some(door) = &door {
         metrics.collect(Box::new(DoorCollector(door.gate.clone())));
     }
+    let (memberships, memberships_reader) = watch::channel(Arc::default());
     let mut pools = Pools {
         door,
         news: publishing.news.clone(),
@@ -80,34 +74,61 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         client: Client::new()?,
         metrics: Arc::clone(&metrics),
         hints: hints.clone(),
+        cluster: cluster.clone(),
+        hub,
+        memberships,
         stop: shutdown.sources.0.clone(),
         tasks: shutdown.sources.1.clone(),
         running: BTreeMap::new(),
     };
     pools.apply(&config.pools).await;
 
-    let (stop, tasks) = &shutdown.servers;
     let explainer = Explainer::new(publishing.tables.clone());
     metrics.collect(Box::new(TableCollector::new(publishing.status.clone())));
     let admin = Admin {
         tables: publishing.status.clone(),
         view: store.view.clone(),
+        cluster: Known { cluster: cluster.clone(), memberships: memberships_reader, leadership: leadership.clone() },
         ready: ready.clone(),
         metrics: Arc::clone(&metrics),
         explainer: explainer.clone(),
     };
-    tasks.spawn(ended("http", serve_admin(http_listener, admin, stop.clone())));
-    let stops = (shutdown.readiness.clone(), stop.clone());
-    tasks.spawn(serve_grpc(grpc_listener, (store.clone(), serving), tables, stops));
-    let (stop, tasks) = &shutdown.sources;
-    if let Some(folder) = config.gateway.eds_directory.clone() {
-        tasks.spawn(write_endpoints(store.view.clone(), folder, stop.clone()));
-    }
-    if let Some(path) = config_path {
-        tasks.spawn(follow_config(path, config, pools, stop.clone()));
-    }
+    let server = Grpc { listener: grpc_listener, tls, store: store.clone(), settled: settled_reader, serving, tables };
+    spawn_servers(&shutdown, (http_listener, admin), server);
+    spawn_followers(&shutdown, credentials, Follower { config, pools, path: config_path, settled });
     info!(%grpc, %http, "listening");
-    Ok(Running { grpc, http, events, datastore: store, hints, metrics, ready, explainer, publishing, shutdown })
+    Ok(Running {
+        grpc,
+        http,
+        events,
+        datastore: store,
+        hints,
+        metrics,
+        ready,
+        cluster,
+        leadership,
+        explainer,
+        publishing,
+        shutdown,
+    })
+}
+
+fn spawn_followers(shutdown: &Shutdown, credentials: Option<Credentials>, follower: Follower) {
+    let (stop, tasks) = &shutdown.sources;
+    if let Some(folder) = follower.config.gateway.eds_directory.clone() {
+        let view = follower.pools.datastore.view.clone();
+        tasks.spawn(write_endpoints(view, folder, stop.clone()));
+    }
+    if let Some(credentials) = credentials {
+        tasks.spawn(credentials.follow(stop.clone()));
+    }
+    tasks.spawn(follower.run(stop.clone()));
+}
+
+fn spawn_servers(shutdown: &Shutdown, (http, admin): (TcpListener, Admin), grpc: Grpc) {
+    let (stop, tasks) = &shutdown.servers;
+    tasks.spawn(ended("http", serve_admin(http, admin, stop.clone())));
+    tasks.spawn(grpc.serve((shutdown.readiness.clone(), stop.clone())));
 }
 
 /// Lets engines in that publish by connecting.
@@ -127,13 +148,6 @@ fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
 }
 
-/// Logs a server that failed.
-async fn ended<E: std::fmt::Display>(server: &'static str, run: impl Future<Output = Result<(), E>>) {
-    if let Err(error) = run.await {
-        error!(server, %error, "server failed");
-    }
-}
-
 /// Ready: every pool's first list is in and gRPC serves; no longer when the end begins.
 fn readiness(store: &Datastore, mut serving: watch::Receiver<bool>, shutdown: &Shutdown) -> watch::Receiver<bool> {
     let (ready, reader) = watch::channel(false);
@@ -141,8 +155,9 @@ fn readiness(store: &Datastore, mut serving: watch::Receiver<bool>, shutdown: &S
     let stop = shutdown.readiness.clone();
     shutdown.sources.1.spawn(async move {
         let first = async {
-            let discovered = progress.wait_for(|progress| progress.discovered).await.is_ok();
-            discovered && serving.wait_for(|serving| *serving).await.is_ok()
+            // In this order: before gRPC serves, not all pools may be known.
+            let served = serving.wait_for(|serving| *serving).await.is_ok();
+            served && progress.wait_for(|progress| progress.discovered).await.is_ok()
         };
         tokio::select! {
             () = stop.cancelled() => return,
@@ -174,116 +189,4 @@ fn publish_tables(
         stopping.send_replace(true);
     });
     publish::drive::start(PublishSettings::default(), store.view.clone(), reports, stop_reader)
-}
-
-/// Serves gateways on `listener`, from when the first probes are in until `stop`; from `unready` on, health says so.
-async fn serve_grpc(
-    listener: TcpListener,
-    (store, serving): (Datastore, watch::Sender<bool>),
-    tables: RoutingTableServer<TableService>,
-    (unready, stop): (CancellationToken, CancellationToken),
-) {
-    let mut progress = store.progress.clone();
-    tokio::select! {
-        () = stop.cancelled() => return,
-        _ = tokio::time::timeout(FIRST_PROBES, progress.wait_for(|progress| progress.probed)) => {}
-    }
-    let (reporter, health) = tonic_health::server::health_reporter();
-    report_health(&reporter, ServingStatus::Serving).await;
-    let ending = stop.clone();
-    let end = async move {
-        unready.cancelled().await;
-        report_health(&reporter, ServingStatus::NotServing).await;
-        ending.cancelled().await;
-    };
-    // Bookings must reach other gateways within 50 ms: Nagle's algorithm alone may take 40.
-    let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let server = tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(10)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
-        .add_service(health)
-        .add_service(tables)
-        .serve_with_incoming_shutdown(connections, end);
-    serving.send_replace(true);
-    let last_calls = async {
-        stop.cancelled().await;
-        tokio::time::sleep(LAST_CALLS).await;
-    };
-    tokio::select! {
-        () = ended("grpc", server) => {}
-        () = last_calls => {}
-    }
-}
-
-async fn report_health(reporter: &HealthReporter, status: ServingStatus) {
-    for service in ["", "liveness", "readiness", "kvasir.v1.RoutingTable"] {
-        reporter.set_service_status(service, status).await;
-    }
-}
-
-/// Takes up a changed configuration file, at once on SIGHUP; a bad one changes nothing.
-async fn follow_config(path: PathBuf, mut config: Config, mut pools: Pools, stop: CancellationToken) {
-    let mut file = Watched::new(path.clone(), MAX_CONFIG_BYTES);
-    let mut hangup = signal(SignalKind::hangup()).map_err(|error| warn!(%error, "SIGHUP cannot be followed")).ok();
-    // The file as it was read first: what `config` says of the gateway may have been filled in since.
-    let mut written: Option<Config> = None;
-    loop {
-        let asked = tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK) => false,
-            () = hung_up(&mut hangup) => true,
-        };
-        let looked = file.look();
-        if asked && looked.is_none() {
-            file = Watched::new(path.clone(), MAX_CONFIG_BYTES);
-            continue;
-        }
-        let Some(read) = looked else { continue };
-        let parsed = read.map_err(|error| error.to_string()).and_then(|bytes| parse(&bytes, &path));
-        match parsed {
-            Ok(next) => {
-                if let Some(before) = &written {
-                    restart_needed(before, &next);
-                }
-                if written.is_some() || next.pools != config.pools {
-                    pools.apply(&next.pools).await;
-                    pools.metrics.reloaded(true);
-                    info!(pools = next.pools.len(), "configuration applied");
-                }
-                config.pools.clone_from(&next.pools);
-                written = Some(next);
-            }
-            Err(error) => {
-                pools.metrics.reloaded(false);
-                error!(error, "configuration refused, the old one stays");
-            }
-        }
-    }
-}
-
-fn parse(bytes: &[u8], path: &Path) -> Result<Config, String> {
-    let text = str::from_utf8(bytes).map_err(|error| error.to_string())?;
-    Config::parse(text, path.parent().unwrap_or_else(|| Path::new("."))).map_err(|error| error.to_string())
-}
-
-fn restart_needed(now: &Config, next: &Config) {
-    if (now.grpc, now.http, now.events) != (next.grpc, next.http, next.events) {
-        warn!("listen changed: it takes effect with a restart");
-    }
-    let names = |config: &Config| config.pools.iter().map(|pool| pool.name.clone()).collect::<Vec<_>>();
-    if names(now) != names(next) {
-        warn!("pools were added, removed or reordered: render the gateway's bootstrap again");
-    }
-    if now.gateway != next.gateway {
-        warn!("gateway changed: it takes effect with a restart");
-    }
-}
-
-async fn hung_up(hangup: &mut Option<tokio::signal::unix::Signal>) {
-    match hangup {
-        Some(signal) => {
-            signal.recv().await;
-        }
-        None => std::future::pending().await,
-    }
 }

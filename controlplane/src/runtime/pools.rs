@@ -9,12 +9,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
-use crate::config::Pool;
+use crate::config::kubernetes::Membership;
+use crate::config::{Discovery, Pool};
 use crate::datastore::Update;
 use crate::datastore::drive::Datastore;
 use crate::discovery::watch::Source;
 use crate::exact;
 use crate::exact::drive::Door;
+use crate::kubernetes::cluster::Cluster;
+use crate::kubernetes::collection::Scope;
+use crate::kubernetes::drive::Hub;
 use crate::publish::drive::NewsDesk;
 use crate::scrape::Hint;
 use crate::scrape::drive::watch_endpoints;
@@ -30,6 +34,12 @@ pub(super) struct Pools {
     pub(super) metrics: Arc<Metrics>,
     pub(super) hints: broadcast::Sender<Hint>,
     pub(super) news: NewsDesk,
+    /// What is known of the cluster; nothing, without one.
+    pub(super) cluster: watch::Receiver<Arc<Cluster>>,
+    /// The cluster's watches, if there are any.
+    pub(super) hub: Option<Hub>,
+    /// Which pods each running pool has.
+    pub(super) memberships: watch::Sender<Arc<BTreeMap<String, Membership>>>,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
     pub(super) running: BTreeMap<String, (watch::Sender<Arc<Pool>>, CancellationToken)>,
@@ -38,6 +48,7 @@ pub(super) struct Pools {
 impl Pools {
     /// Makes the configured pools the running ones.
     pub(super) async fn apply(&mut self, pools: &[Pool]) {
+        self.cover(pools).await;
         let specs = Update::Pools(pools.iter().map(Pool::spec).collect());
         if self.datastore.updates.send(specs).await.is_err() {
             return;
@@ -66,6 +77,24 @@ impl Pools {
         }
     }
 
+    /// Has the pools' pods watched.
+    async fn cover(&self, pools: &[Pool]) {
+        let memberships: BTreeMap<String, Membership> = pools
+            .iter()
+            .filter_map(|pool| match &pool.discovery {
+                Discovery::Kubernetes(membership) => Some((pool.name.clone(), membership.clone())),
+                Discovery::File { .. } | Discovery::Static(_) => None,
+            })
+            .collect();
+        if let Some(hub) = &self.hub {
+            let own = Arc::clone(&self.cluster.borrow().own);
+            for membership in memberships.values() {
+                hub.cover(Scope::Namespace(membership.namespace(&own).into())).await;
+            }
+        }
+        self.memberships.send_replace(Arc::new(memberships));
+    }
+
     fn add(&mut self, pool: &Pool) {
         info!(pool = pool.name, "pool added");
         let stop = self.stop.child_token();
@@ -73,6 +102,7 @@ impl Pools {
         let (targets, targets_reader) = watch::channel(Arc::default());
         let source = Source {
             pool: settings_reader.clone(),
+            cluster: self.cluster.clone(),
             updates: self.datastore.updates.clone(),
             targets,
             metrics: Arc::clone(&self.metrics),

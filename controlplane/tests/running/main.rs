@@ -4,5 +4,6 @@
 mod explaining;
 mod gateway;
 mod rig;
+mod securing;
 mod serving;
 mod sharing;
