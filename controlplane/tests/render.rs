@@ -127,7 +127,7 @@ fn engine(answers: Vec<(u16, String)>) -> (String, JoinHandle<Vec<String>>) {
                 let mut part = [0; 4096];
                 let read = stream.read(&mut part).unwrap();
                 assert!(read > 0, "a request that breaks off");
-                request.extend_from_slice(&part[..read]);
+                request.extend(part.iter().take(read));
             }
             let length = body.len();
             let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");

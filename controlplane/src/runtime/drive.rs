@@ -16,6 +16,7 @@ use super::serve::{Grpc, ended};
 use super::watch::Follower;
 use super::{HINTS, Options, Running, Shutdown, StartError};
 use crate::admin::serve::{Admin, Known, serve as serve_admin};
+use crate::config::Config;
 use crate::datastore::drive::{Datastore, datastore};
 use crate::envoy::write::follow as write_endpoints;
 use crate::events::serve::Gate;
@@ -40,19 +41,11 @@ use crate::tls::serve::Credentials;
 /// When an address cannot be listened on, a certificate cannot be used, or there is no way to a cluster that is needed.
 pub async fn start(options: Options) -> Result<Running, StartError> {
     let Options { config, config_path } = options;
-    let grpc_listener = bind(config.grpc, "listen.grpc").await?;
-    let http_listener = bind(config.http, "listen.http").await?;
-    let (grpc, http) = (local(&grpc_listener, config.grpc), local(&http_listener, config.http));
-    let events_listener = match config.events {
-        Some(address) => Some(bind(address, "listen.events").await?),
-        None => None,
-    };
+    let listeners = Listeners::bind(&config).await?;
+    let (grpc, http) = (local(&listeners.grpc, config.grpc), local(&listeners.http, config.http));
     let (credentials, tls) = config.tls.clone().map(Credentials::load).transpose()?.unzip();
 
-    let (store, writer) = datastore();
-    let writer_stop = CancellationToken::new();
-    let writer = tokio::spawn(writer.run(writer_stop.clone()));
-    let shutdown = Shutdown::new((writer_stop, writer));
+    let (store, shutdown) = spawn_store();
     let metrics = Metrics::new(store.view.clone());
     let (hints, _) = broadcast::channel(HINTS);
     let (serving, serving_reader) = watch::channel(false);
@@ -61,11 +54,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let (settled, settled_reader) = watch::channel(hub.is_none());
 
     let (tables, publishing) = publish_tables(&store, hints.clone(), &shutdown.servers);
-    let door = events_listener.map(|listener| open_door(listener, &shutdown.sources));
+    let door = listeners.events.map(|listener| open_door(listener, &metrics, &shutdown.sources));
     let events = door.as_ref().map(|door| door.address);
-    if let Some(door) = &door {
-        metrics.collect(Box::new(DoorCollector(door.gate.clone())));
-    }
     let (memberships, memberships_reader) = watch::channel(Arc::default());
     let mut pools = Pools {
         door,
@@ -93,8 +83,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         metrics: Arc::clone(&metrics),
         explainer: explainer.clone(),
     };
-    let server = Grpc { listener: grpc_listener, tls, store: store.clone(), settled: settled_reader, serving, tables };
-    spawn_servers(&shutdown, (http_listener, admin), server);
+    let server = Grpc { listener: listeners.grpc, tls, store: store.clone(), settled: settled_reader, serving, tables };
+    spawn_servers(&shutdown, (listeners.http, admin), server);
     spawn_followers(&shutdown, credentials, Follower { config, pools, path: config_path, settled });
     info!(%grpc, %http, "listening");
     Ok(Running {
@@ -111,6 +101,13 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         publishing,
         shutdown,
     })
+}
+
+fn spawn_store() -> (Datastore, Shutdown) {
+    let (store, writer) = datastore();
+    let stop = CancellationToken::new();
+    let writer = tokio::spawn(writer.run(stop.clone()));
+    (store, Shutdown::new((stop, writer)))
 }
 
 fn spawn_followers(shutdown: &Shutdown, credentials: Option<Credentials>, follower: Follower) {
@@ -132,12 +129,34 @@ fn spawn_servers(shutdown: &Shutdown, (http, admin): (TcpListener, Admin), grpc:
 }
 
 /// Lets engines in that publish by connecting.
-fn open_door(listener: TcpListener, (stop, tasks): &(CancellationToken, TaskTracker)) -> Door {
+fn open_door(listener: TcpListener, metrics: &Metrics, (stop, tasks): &(CancellationToken, TaskTracker)) -> Door {
     let address = local(&listener, SocketAddr::from(([0, 0, 0, 0], 0)));
     let gate = Gate::new();
+    metrics.collect(Box::new(DoorCollector(gate.clone())));
     tasks.spawn(gate.clone().serve(listener, Pace::default(), stop.clone()));
     info!(%address, "KV events are heard");
     Door { gate, address }
+}
+
+/// Sockets that listen already, so that their addresses are known before anything else starts.
+struct Listeners {
+    grpc: TcpListener,
+    http: TcpListener,
+    events: Option<TcpListener>,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Self, StartError> {
+        let events = match config.events {
+            Some(address) => Some(bind(address, "listen.events").await?),
+            None => None,
+        };
+        Ok(Self {
+            grpc: bind(config.grpc, "listen.grpc").await?,
+            http: bind(config.http, "listen.http").await?,
+            events,
+        })
+    }
 }
 
 async fn bind(address: SocketAddr, what: &'static str) -> Result<TcpListener, StartError> {

@@ -1,12 +1,7 @@
 //! The events measurement against real processes, in small. Needs `ENVOY_BIN`, the filter (`./wasm-build.sh`) and `kvasir`
 //! beside the bench; without them this test says so and passes, except where `CI=true` promises that they are there.
 
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::print_stderr,
-    reason = "a test may end by a panic, and says why"
-)]
+#![expect(clippy::print_stderr, reason = "a test may end by a panic, and says why")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,6 +1,6 @@
 //! The running control plane over simulated engines on real sockets: what it knows of them from their KV events alone.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on must fail")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on must fail")]
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;

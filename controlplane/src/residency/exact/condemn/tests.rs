@@ -76,7 +76,7 @@ proptest! {
             let paths = world.paths(number, blocks);
             let event = world.store(u32::try_from(step % 2).unwrap(), &paths);
             for index in [&mut early, &mut index] {
-                index.apply(slot((step % 2) as u32), &event, at(0.0)).unwrap();
+                index.apply(slot(u32::from(step % 2 == 1)), &event, at(0.0)).unwrap();
             }
             early.drain();
             if step >= late {
