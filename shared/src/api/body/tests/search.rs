@@ -29,15 +29,25 @@ enum Tree {
     Object(Vec<(&'static str, String, Self)>),
 }
 
+fn members(value: impl Strategy<Value = Tree> + Clone + 'static) -> impl Strategy<Value = Tree> {
+    let names = [KEY, KEY, "vllm_xargs", "vllm_xargs", "extra_args", "sampling_params", "kv_cache_report_mod", "x"];
+    let member =
+        prop::sample::select(names.to_vec()).prop_flat_map(move |name| (Just(name), spelt(name), value.clone()));
+    vec(member, 0..8).prop_map(Tree::Object)
+}
+
+/// Objects mostly, so that most documents have the key where it counts and where it does not.
 fn tree() -> impl Strategy<Value = Tree> {
     let scalars = ["1", "\"full\"", "\"kv_cache_report_mode\"", "null", "true", r#""{\"vllm_xargs\":\"\\\"""#];
     let leaf = prop::sample::select(scalars.to_vec()).prop_map(Tree::Scalar);
-    leaf.prop_recursive(6, 40, 4, |inner| {
-        let names = [KEY, KEY, "vllm_xargs", "extra_args", "sampling_params", "messages", "kv_cache_report_mod", "x"];
-        let member = (prop::sample::select(names.to_vec()), inner.clone())
-            .prop_flat_map(|(name, value)| spelt(name).prop_map(move |text| (name, text, value.clone())));
-        prop_oneof![1 => vec(inner, 0..4).prop_map(Tree::List), 3 => vec(member, 0..4).prop_map(Tree::Object)]
-    })
+    let value = leaf.prop_recursive(
+        5,
+        40,
+        4,
+        |inner| prop_oneof![1 => vec(inner.clone(), 0..4).prop_map(Tree::List), 2 => members(inner)],
+    );
+    let object = members(value).boxed();
+    prop_oneof![2 => object.clone(), 1 => vec(object, 0..5).prop_map(Tree::List)]
 }
 
 /// Appends the tree's text; `keys`: where the key counts in it.
