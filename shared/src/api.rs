@@ -1,7 +1,7 @@
 //! The APIs of the engines as far as routing needs them: request bodies in ([`body`]), responses watched ([`response`]),
 //! refusals out ([`reject`]). Nothing here builds a JSON tree: bodies are read once, in the chunks they arrive in.
 //!
-//! A path that no [`ApiKind`] knows is not an error: such requests pass through unread.
+//! A path that no [`BodyUse`] knows is not an error: such requests pass through unread.
 
 pub mod body;
 pub mod body_error;
@@ -11,7 +11,7 @@ pub mod response;
 
 use std::borrow::Cow;
 
-pub use body::{BodyScanner, CanonicalText, NoKeyThere, PromptView, RequestView, TokenIds, overwrite_keys};
+pub use body::{BodyScanner, CanonicalText, KeySearch, NoKeyThere, PromptView, RequestView, TokenIds, overwrite_keys};
 pub use body_error::{BodyError, Problem, Syntax, ValueKind};
 pub use reject::{ErrorReply, NoEndpointReason, Reject, reply};
 pub use response::{ResponseProgress, ResponseScanner, Usage};
@@ -56,10 +56,14 @@ pub enum ApiKind {
 }
 
 impl ApiKind {
-    /// The API behind a `:path`, by its longest known suffix, without the query string. `None` means pass-through; that
-    /// includes relatives such as `/v1/messages/count_tokens` and `/v1/chat/completions/render`.
+    /// The API behind a `:path`, by its longest known suffix, without query string and trailing slashes. `None` is for
+    /// everything else; that includes relatives such as `/v1/messages/count_tokens` and `/v1/chat/completions/render`.
     #[must_use]
     pub fn from_path(path: &[u8]) -> Option<Self> {
+        Self::of_route(&route(path))
+    }
+
+    fn of_route(route: &[u8]) -> Option<Self> {
         // Longest first: "/chat/completions" also ends in "/completions".
         const SUFFIXES: [(&[u8], ApiKind); 5] = [
             (b"/chat/completions", ApiKind::ChatCompletions),
@@ -68,8 +72,7 @@ impl ApiKind {
             (b"/embeddings", ApiKind::Embeddings),
             (b"/responses", ApiKind::Responses),
         ];
-        let path = unescaped(without_query(path));
-        SUFFIXES.iter().find(|(suffix, _)| path.ends_with(suffix)).map(|&(_, kind)| kind)
+        SUFFIXES.iter().find(|(suffix, _)| route.ends_with(suffix)).map(|&(_, kind)| kind)
     }
 
     /// Whose errors a caller of this API understands.
@@ -82,8 +85,55 @@ impl ApiKind {
     }
 }
 
+/// What the body of a POST is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyUse {
+    /// For routing.
+    Routing(ApiKind),
+    /// Only for the key that no engine may see: it carries sampling parameters in a form that is not routed by.
+    KeySearch,
+    /// For nothing.
+    Nothing,
+}
+
+impl BodyUse {
+    /// What a body sent to this `:path` is read for; suffixes count as in [`ApiKind::from_path`].
+    #[must_use]
+    pub fn of_path(path: &[u8]) -> Self {
+        // vLLM's other routes to its engine: many chats at once, token ids (and the plain demo server), SageMaker's one
+        // route for every kind of body, Cohere's chat. Its forms (audio) cannot express the object that holds the key.
+        const SEARCHED: [&[u8]; 4] = [b"/chat/completions/batch", b"/generate", b"/invocations", b"/v2/chat"];
+        let route = route(path);
+        match ApiKind::of_route(&route) {
+            Some(kind) => Self::Routing(kind),
+            None if SEARCHED.iter().any(|suffix| route.ends_with(suffix)) => Self::KeySearch,
+            None => Self::Nothing,
+        }
+    }
+}
+
+/// The part of a `:path` that chooses a route.
+fn route(path: &[u8]) -> Cow<'_, [u8]> {
+    match unescaped(without_query(path)) {
+        Cow::Borrowed(path) => Cow::Borrowed(without_trailing_slashes(path)),
+        Cow::Owned(mut path) => {
+            path.truncate(without_trailing_slashes(&path).len());
+            Cow::Owned(path)
+        }
+    }
+}
+
+/// Servers send such paths on to the one without, or take them for it.
+const fn without_trailing_slashes(mut path: &[u8]) -> &[u8] {
+    while let [shorter @ .., b'/'] = path {
+        path = shorter;
+    }
+    path
+}
+
+/// Without query string and fragment; a client has no business sending the latter, and servers drop it.
 fn without_query(path: &[u8]) -> &[u8] {
-    path.split(|&byte| byte == b'?').next().unwrap_or_default()
+    path.split(|&byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default()
 }
 
 /// As the engines' servers see the path: `%2F` in it is a slash like any other. A wrong escape stays as it is.
@@ -122,10 +172,45 @@ mod tests {
         assert_eq!(kind("/v1/chat%2Fcompletions"), Some(ApiKind::ChatCompletions));
         assert_eq!(kind("/v1/%63hat%2fcompletion%73?a%2Fb"), Some(ApiKind::ChatCompletions));
         assert_eq!(kind("/v1/chat%252Fcompletions%"), None);
+        assert_eq!(kind("/v1/chat/completions/"), Some(ApiKind::ChatCompletions));
+        assert_eq!(kind("/v1/completions//?x=/"), Some(ApiKind::Completions));
+        assert_eq!(kind("/v1/messages%2f%2F/#/v1/models"), Some(ApiKind::Messages));
         for other in
             ["/v1/messages/count_tokens", "/v1/chat/completions/render", "/v1/responses/r1", "/v1/models", "", "/"]
         {
             assert_eq!(kind(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn bodies_with_sampling_parameters_are_searched_where_they_are_not_routed_by() {
+        let of = |path: &str| BodyUse::of_path(path.as_bytes());
+        for path in [
+            "/v1/chat/completions/batch",
+            "/v1/chat/completions/batch/?stream",
+            "/t/v1/chat%2Fcompletions/b%61tch%2F",
+            "/inference/v1/generate",
+            "/inference/v1/generate//",
+            "/generate#x",
+            "/invocations",
+            "/invocations/",
+            "/cohere/v2/chat",
+        ] {
+            assert_eq!(of(path), BodyUse::KeySearch, "{path}");
+        }
+        assert_eq!(of("/v1/chat/completions/?/batch"), BodyUse::Routing(ApiKind::ChatCompletions));
+        for path in [
+            "/v1/models",
+            "/inference/v1/abort_requests",
+            "/v1/chat/completions/batches",
+            "/v1/messages/count_tokens",
+            "/v1/generate_more",
+            "/tokenize?/generate",
+            "/v1/chat",
+            "",
+            "//",
+        ] {
+            assert_eq!(of(path), BodyUse::Nothing, "{path}");
         }
     }
 

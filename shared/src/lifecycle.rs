@@ -7,6 +7,7 @@
 //! ```
 
 mod preview;
+mod reader;
 mod request;
 mod response;
 
@@ -14,10 +15,12 @@ pub use preview::{Preview, preview};
 
 use std::ops::Range;
 
-use crate::api::{ApiKind, BodyScanner, Dialect, ErrorReply, ResponseScanner};
+use crate::api::{Dialect, ErrorReply, ResponseScanner};
 use crate::brain::{Brain, Routed};
 use crate::clock::Timestamp;
 use crate::identity::EndpointId;
+
+use reader::Reader;
 
 /// What the shell was told.
 #[derive(Clone, Copy, Debug)]
@@ -170,10 +173,7 @@ struct Ask {
 #[derive(Debug)]
 struct Reading {
     ask: Ask,
-    kind: ApiKind,
-    scanner: Box<BodyScanner>,
-    /// Everything so far, where prompts are rendered.
-    body: Option<Vec<u8>>,
+    reader: Reader,
     bytes: u64,
     limit: Option<u64>,
 }

@@ -9,12 +9,14 @@ mod extract;
 mod forbidden;
 mod member;
 mod opaque;
+mod search;
 mod settings;
 #[cfg(test)]
 mod tests;
 
 pub use canonical::{CanonicalText, TokenIds};
 pub use forbidden::{NoKeyThere, overwrite_keys};
+pub use search::KeySearch;
 
 use std::ops::Range;
 

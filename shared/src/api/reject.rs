@@ -133,7 +133,7 @@ fn judge(reject: &Reject) -> Verdict {
         Reject::BodyNotOverwritten => Verdict::new(
             500,
             "body_not_overwritten",
-            "the gateway could not disarm vllm_xargs.kv_cache_report_mode; send the request without it",
+            "the gateway could not disarm kv_cache_report_mode; send the request without it",
         ),
         Reject::NoTable => Verdict::new(503, "no_routing_table", "the gateway has not received its routing table yet"),
         Reject::UnknownPool { pool } => Verdict::new(

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::request::{self, Body, Wanted};
 use super::{Ask, Plan};
-use crate::api::{BodyScanner, ErrorReply, Reject, reply};
+use crate::api::{BodyScanner, BodyUse, ErrorReply, KeySearch, Reject, reply};
 use crate::brain::Brain;
 use crate::clock::Timestamp;
 use crate::scheduling::explanation::{Explanation, explain};
@@ -46,10 +46,18 @@ fn wanted(
     if !brain.has_table() {
         return Err(Reject::NoTable);
     }
-    let Some(kind) = request::api_kind(headers) else { return request::unread(plan, brain) };
+    let body_use = request::body_use(headers);
+    if body_use == BodyUse::Nothing {
+        return request::unread(plan, brain);
+    }
     if let Some(limit_bytes) = request::body_limit(plan, brain).filter(|&limit| body.len() as u64 > limit) {
         return Err(Reject::BodyTooLarge { limit_bytes });
     }
+    let BodyUse::Routing(kind) = body_use else {
+        let mut search = KeySearch::default();
+        search.push(body).and_then(|()| search.finish().map(|_| ())).map_err(Reject::BadBody)?;
+        return request::unread(plan, brain);
+    };
     let mut scanner = BodyScanner::new(kind);
     scanner.push(body).map_err(Reject::BadBody)?;
     let view = scanner.finish().map_err(Reject::BadBody)?;

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use xxhash_rust::xxh64::xxh64;
 
+use super::reader::Reader;
 use super::{Ask, Effect, Event, Lifecycle, Phase, Plan, Reading, Sent, Step};
-use crate::api::{ApiKind, BodyScanner, Dialect, NoEndpointReason, PromptView, Reject, RequestView, reply};
+use crate::api::{ApiKind, BodyUse, Dialect, NoEndpointReason, PromptView, Reject, RequestView, reply};
 use crate::brain::{Brain, Prompt};
 use crate::clock::Timestamp;
 use crate::headers;
@@ -17,9 +18,6 @@ use crate::scheduling::{NoCandidate, Request};
 use crate::table::Pool;
 use crate::template::{Bypass, Unrendered};
 
-/// Scanners kept between requests; more than this many bodies at once allocate anew.
-const IDLE_SCANNERS: usize = 64;
-
 pub(super) fn begin(headers: &[(&[u8], &[u8])], end_of_stream: bool, step: &mut Step<'_>) -> Phase {
     for name in headers::NEVER_FROM_CLIENTS {
         if value(headers, name).is_some() {
@@ -30,15 +28,12 @@ pub(super) fn begin(headers: &[(&[u8], &[u8])], end_of_stream: bool, step: &mut 
     if !step.brain.has_table() {
         return step.reply(ask.dialect, &Reject::NoTable);
     }
-    let Some(kind) = api_kind(headers) else {
+    let Some(reader) = Reader::new(body_use(headers), step.plan, step.brain) else {
         return send(&ask, unread(step.plan, step.brain), step);
     };
     let limit = body_limit(step.plan, step.brain);
     let announced = value(headers, "content-length").and_then(number).unwrap_or(0.0);
-    let mut scanner = step.brain.idle_scanners.pop().unwrap_or_else(|| Box::new(BodyScanner::new(kind)));
-    scanner.restart(kind);
-    let body = step.brain.renderers.wants_bodies(step.plan.pool.as_deref()).then(Vec::new);
-    let mut reading = Box::new(Reading { ask, kind, scanner, body, bytes: 0, limit });
+    let mut reading = Box::new(Reading { ask, reader, bytes: 0, limit });
     if limit.is_some_and(|limit| announced > to_f64(limit)) {
         reading.bytes = u64::MAX;
     }
@@ -49,10 +44,12 @@ pub(super) fn begin(headers: &[(&[u8], &[u8])], end_of_stream: bool, step: &mut 
     Phase::Reading(reading)
 }
 
-/// The API whose body is to be read; `None`: the request passes through unread.
-pub(super) fn api_kind(headers: &[(&[u8], &[u8])]) -> Option<ApiKind> {
-    let is_post = value(headers, ":method") == Some(b"POST");
-    ApiKind::from_path(value(headers, ":path").unwrap_or_default()).filter(|_| is_post)
+pub(super) fn body_use(headers: &[(&[u8], &[u8])]) -> BodyUse {
+    if value(headers, ":method") == Some(b"POST") {
+        BodyUse::of_path(value(headers, ":path").unwrap_or_default())
+    } else {
+        BodyUse::Nothing
+    }
 }
 
 /// The pool's limit when the pool is known before the body is read, else the plan's.
@@ -69,38 +66,26 @@ pub(super) fn read(mut reading: Box<Reading>, chunk: &[u8], end_of_stream: bool,
     reading.bytes = reading.bytes.saturating_add(chunk.len() as u64);
     let dialect = reading.ask.dialect;
     if let Some(limit) = reading.limit.filter(|&limit| reading.bytes > limit) {
-        shelve(reading.scanner, step.brain);
+        reading.reader.shelve(step.brain);
         return step.reply(dialect, &Reject::BodyTooLarge { limit_bytes: limit });
     }
-    if let Some(body) = &mut reading.body {
-        body.extend_from_slice(chunk);
-    }
-    let pushed = reading.scanner.push(chunk);
+    let pushed = reading.reader.push(chunk);
     if pushed.is_ok() && !end_of_stream {
         return Phase::Reading(reading);
     }
-    let Reading { ask, kind, mut scanner, body, .. } = *reading;
-    let phase = match pushed.and_then(|()| scanner.finish()) {
-        Ok(view) => {
-            let body = Body { kind, bytes: body.as_deref() };
-            send(&ask, wanted(&view, body, step.plan, step.brain, step.now), step)
-        }
-        Err(error) => step.reply(dialect, &Reject::BadBody(error)),
+    let Reading { ask, mut reader, .. } = *reading;
+    let wanted = match pushed {
+        Ok(()) => reader.finish(step.plan, step.brain, step.now),
+        Err(error) => Err(Reject::BadBody(error)),
     };
-    shelve(scanner, step.brain);
-    phase
-}
-
-pub(super) fn shelve(scanner: Box<BodyScanner>, brain: &mut Brain) {
-    if brain.idle_scanners.len() < IDLE_SCANNERS {
-        brain.idle_scanners.push(scanner);
-    }
+    reader.shelve(step.brain);
+    send(&ask, wanted, step)
 }
 
 /// The body never came: choose by load alone, as for a request without one.
 pub(super) fn give_up_on_body(reading: Reading, step: &mut Step<'_>) -> Phase {
-    let Reading { ask, scanner, .. } = reading;
-    shelve(scanner, step.brain);
+    let Reading { ask, reader, .. } = reading;
+    reader.shelve(step.brain);
     send(&ask, unread(step.plan, step.brain), step)
 }
 
@@ -149,7 +134,7 @@ pub(super) struct Wanted {
     chain: Chain,
     /// `None`: the body is not read, the response not watched.
     watch: Option<Watch>,
-    forbidden_keys: Vec<Range<u64>>,
+    pub(super) forbidden_keys: Vec<Range<u64>>,
 }
 
 struct Watch {

@@ -96,7 +96,7 @@ pub(super) fn complete(answering: Answering, step: &mut Step<'_>) {
 /// The stream is over in whatever phase it was.
 pub(super) fn end(phase: Phase, step: &mut Step<'_>) {
     match phase {
-        Phase::Reading(reading) => super::request::shelve(reading.scanner, step.brain),
+        Phase::Reading(reading) => reading.reader.shelve(step.brain),
         Phase::Sent(sent) => step.brain.ledger.release(sent.routed.ticket),
         Phase::Answering(answering) => finish(*answering, Ending::Cut, step),
         Phase::Idle | Phase::Over => {}

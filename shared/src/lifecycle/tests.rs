@@ -152,6 +152,30 @@ fn a_key_that_no_engine_may_see_is_overwritten_before_the_request_is_steered() {
 }
 
 #[test]
+fn a_body_that_is_only_searched_is_routed_unread_without_its_forbidden_keys() {
+    let armed = r#"{"token_ids":[1],"sampling_params":{"extra_args":{"kv_cache_report_mode":"full"}}}"#;
+    let is_overwrite = |effect: &Effect| matches!(effect, Effect::OverwriteKeys { .. });
+    for path in ["/inference/v1/generate", "/v1/chat/completions/batch/", "/invocations"] {
+        let mut brain = two_pods();
+        let busy = post(&mut brain, CHAT, &[], chat_body("m", "x").as_bytes(), at(0));
+        let driven = post(&mut brain, path, &[], armed.as_bytes(), at(0));
+        assert_ne!(busy.destination()[0], driven.destination()[0], "{path} goes to the idlest pod");
+        let overwrite = driven.effects.iter().position(is_overwrite).unwrap();
+        assert!(driven.effects[overwrite..].iter().any(|it| matches!(it, Effect::Steer { .. })));
+        let Effect::OverwriteKeys { keys, .. } = &driven.effects[overwrite] else { unreachable!() };
+        let mut bytes = armed.as_bytes().to_vec();
+        crate::api::overwrite_keys(&mut bytes, keys).unwrap();
+        assert_eq!(String::from_utf8(bytes).unwrap(), armed.replace("kv_cache_report_mode", &"x".repeat(20)));
+        let harmless = post(&mut brain, path, &[], b"[]", at(0));
+        assert!(!harmless.effects.iter().any(is_overwrite) && !harmless.destination().is_empty());
+        assert_eq!(post(&mut brain, path, &[], b"{\"a\":NaN}", at(0)).reply().0, 400);
+        assert_eq!(post(&mut brain, path, &[], &vec![b' '; 10_001], at(0)).reply().0, 413);
+    }
+    let unknown = post(&mut two_pods(), "/v1/elsewhere", &[], armed.as_bytes(), at(0));
+    assert!(!unknown.effects.iter().any(|it| is_overwrite(it) || *it == Effect::Hold));
+}
+
+#[test]
 fn a_refused_body_is_left_as_it_is() {
     let body = r#"{"model":"other","messages":[],"vllm_xargs":{"kv_cache_report_mode":"full"}}"#;
     let driven = post(&mut two_pods(), CHAT, &[], body.as_bytes(), at(0));

@@ -1,6 +1,6 @@
 //! The one key that clients may not send to an engine, and how it is taken out of a body without moving a byte.
 //!
-//! `vllm_xargs.kv_cache_report_mode` makes vLLM announce blocks that it holds already, and its events do not tell such an
+//! `kv_cache_report_mode` inside a request's `vllm_xargs` (or its sampling parameters' `extra_args`) makes vLLM announce blocks that it holds already, and its events do not tell such an
 //! announcement from a new block: whoever counts blocks is off for good. vLLM ignores arguments that it does not know, so
 //! a meaningless name of the same length is enough, and `content-length` stays right.
 
@@ -8,10 +8,7 @@ use std::ops::Range;
 
 use crate::api::{BodyError, Problem};
 
-const KEY: &[u8] = b"kv_cache_report_mode";
-
-/// For the sentence when there are too many.
-const PATH: &str = "vllm_xargs.kv_cache_report_mode";
+const KEY: &str = "kv_cache_report_mode";
 
 /// One is what a client means; a few more are a client's mistake, and any number is an attack on whoever carries the list.
 const MOST: usize = 8;
@@ -53,9 +50,9 @@ impl ForbiddenKeys {
         self.beyond = None;
     }
 
-    /// A key directly inside `vllm_xargs`, with the offsets of its two quotes.
+    /// A key directly inside an engine's extra arguments, with the offsets of its two quotes.
     pub(super) fn see(&mut self, key: &[u8], opening: u64, closing: u64) {
-        if key != KEY {
+        if key != KEY.as_bytes() {
             return;
         }
         if self.found.len() < MOST {
@@ -65,9 +62,10 @@ impl ForbiddenKeys {
         }
     }
 
+    /// When there are too many.
     pub(super) fn error(&self) -> Option<BodyError> {
         let problem = Problem::Repeated { most: MOST };
-        self.beyond.map(|offset| BodyError { offset, path: PATH.to_owned(), problem })
+        self.beyond.map(|offset| BodyError { offset, path: KEY.to_owned(), problem })
     }
 
     pub(super) fn ranges(&self) -> &[Range<u64>] {

@@ -1,9 +1,10 @@
 //! The scanner against serde_json (`agreement`), against its own laws (`laws`), its words (`sentences`), and
-//! the key that no engine may see (`forbidden`).
+//! the key that no engine may see (`forbidden`, `search` where nothing else is read).
 
 mod agreement;
 mod forbidden;
 mod laws;
+mod search;
 mod sentences;
 
 use crate::api::{ApiKind, BodyError, BodyScanner, PromptView};

@@ -16,6 +16,19 @@ use serde_json::json;
 const CHAT: &str = "/v1/chat/completions";
 const KEY: &str = "kv_cache_report_mode";
 
+/// What vLLM serves besides, with a body that has the key where it reads it there.
+const SEARCHED: [(&str, &str); 6] = [
+    (
+        "/v1/chat/completions/batch",
+        r#"{"model":"m","messages":[[{"role":"user","content":"a"}],[]],"vllm_xargs":{"KEY":"full","b":1}}"#,
+    ),
+    ("/v1/chat/completions/batch/", r#"{"messages":[["KEY"]],"vllm_xargs":{"KEY":"full"},"vllm_xargs":{"KEY":1}}"#),
+    ("/inference/v1/generate", r#"{"token_ids":[1,2],"sampling_params":{"extra_args":{"KEY":"full","b":1}}}"#),
+    ("/inference/v1/generate?x=1", r#"{"token_ids":[1],"vllm_xargs":{"KEY":"full"},"sampling_params":{}}"#),
+    ("/invocations", r#"{"prompt":"p","vllm_xargs":{"KEY":"full"}}"#),
+    ("/v1/chat/completions/", r#"{"model":"sim-model","messages":[],"vllm_xargs":{"KEY":"full"}}"#),
+];
+
 struct Frames(VecDeque<Frame<Bytes>>);
 
 /// `body` in chunks of `size` bytes without an announced length; trailers at the end, or not.
@@ -53,6 +66,30 @@ fn armed(bytes: usize, arguments_first: bool) -> (String, String) {
     (with("kv_cache\\u005freport_mode"), with(&"x".repeat(KEY.len() + 5)))
 }
 
+/// On every path but the chats' own: armed bodies are disarmed, bodies of unknown paths untouched.
+async fn no_other_path_lets_the_key_through(stack: &Stack, version: Version) {
+    let client = stack.client(version);
+    let seen = async |path: &str, body: reqwest::Body| {
+        let seen = answer(client.post(path, body)).await;
+        assert_eq!(seen.status, 200, "{path} {seen:?}");
+        seen.json()
+    };
+    for (path, body) in SEARCHED {
+        let sent = body.replace("\"KEY\":", "\"kv_cache_report_mod\\u0065\":");
+        let wanted = body.replace("\"KEY\":", &format!("\"{}\":", "x".repeat(KEY.len() + 5)));
+        let whole = seen(path, sent.clone().into()).await;
+        assert_eq!((&whole["path"], &whole["body"]), (&json!(path), &json!(wanted)), "{version:?}");
+        assert_eq!(whole["headers"]["content-length"], sent.len().to_string(), "{version:?} {path}");
+        let chunked = seen(path, frames(&sent, 7, version == Version::Http2)).await;
+        assert_eq!(chunked["body"], wanted, "{version:?} {path} in chunks");
+    }
+    let (_, body) = SEARCHED[2];
+    let armed = body.replace("KEY", KEY);
+    assert_eq!(seen("/v1/elsewhere", armed.clone().into()).await["body"], armed);
+    let refused = answer(client.post("/inference/v1/generate", format!("\u{feff}{armed}"))).await;
+    assert_eq!(refused.status, 400, "{refused:?}");
+}
+
 async fn no_engine_sees_the_key(mode: Mode) {
     let echoes = [echo::start().await, echo::start().await];
     let builder = Stack::new().engines(0).endpoint(&echoes[0]).endpoint(&echoes[1]).mode(mode).workers(1);
@@ -79,6 +116,7 @@ async fn no_engine_sees_the_key(mode: Mode) {
                 }
             }
         }
+        no_other_path_lets_the_key_through(&stack, version).await;
         let harmless = chat("hello", 4).to_string();
         assert_eq!(seen(&client, harmless.clone().into()).await["body"], harmless);
     }

@@ -20,7 +20,7 @@ fn found<'c>(kind: ApiKind, chunks: impl IntoIterator<Item = &'c [u8]>) -> Resul
 }
 
 /// A quoted name, any of its characters escaped.
-fn spelt(name: &'static str) -> impl Strategy<Value = String> {
+pub(super) fn spelt(name: &'static str) -> impl Strategy<Value = String> {
     vec(0_u8..6, name.len()).prop_map(move |escapes| {
         let unit = |(character, escape): (char, u8)| match escape {
             0 => format!("\\u{:04x}", u32::from(character)),
@@ -85,7 +85,7 @@ fn members() -> impl Strategy<Value = Vec<String>> {
         .prop_shuffle()
 }
 
-fn overwritten(body: &str, keys: &[Range<u64>]) -> String {
+pub(super) fn overwritten(body: &str, keys: &[Range<u64>]) -> String {
     let mut bytes = body.as_bytes().to_vec();
     overwrite_keys(&mut bytes, keys).unwrap();
     String::from_utf8(bytes).unwrap()
@@ -173,7 +173,7 @@ fn more_than_eight_are_refused_even_when_the_last_object_has_none() {
     assert_eq!(found(ApiKind::ChatCompletions, [body(8).as_bytes()]).unwrap().len(), 8);
     let error = found(ApiKind::ChatCompletions, [body(9).as_bytes()]).unwrap_err();
     assert_eq!((error.offset, error.problem), (255, Problem::Repeated { most: 8 }));
-    assert_eq!(error.to_string(), "vllm_xargs.kv_cache_report_mode stands there more than 8 times, at byte 255");
+    assert_eq!(error.to_string(), "kv_cache_report_mode stands there more than 8 times, at byte 255");
 }
 
 #[test]

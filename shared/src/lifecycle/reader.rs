@@ -1,0 +1,77 @@
+//! Who reads a request's body while it arrives, and what a whole one asks for.
+//!
+//! A body that is only searched routes nothing: its request goes where one without a body goes.
+
+use super::Plan;
+use super::request::{self, Body, Wanted};
+use crate::api::{ApiKind, BodyError, BodyScanner, BodyUse, KeySearch, Reject};
+use crate::brain::Brain;
+use crate::clock::Timestamp;
+
+/// Scanners kept between requests; more than this many bodies at once allocate anew.
+const IDLE_SCANNERS: usize = 64;
+
+#[derive(Debug)]
+pub(super) enum Reader {
+    /// For routing.
+    Prompt {
+        kind: ApiKind,
+        scanner: Box<BodyScanner>,
+        /// Everything so far, where prompts are rendered.
+        body: Option<Vec<u8>>,
+    },
+    /// For the key that no engine may see.
+    Search(Box<KeySearch>),
+}
+
+impl Reader {
+    /// `None`: the body is read for nothing.
+    pub(super) fn new(body_use: BodyUse, plan: &Plan, brain: &mut Brain) -> Option<Self> {
+        match body_use {
+            BodyUse::Routing(kind) => {
+                let mut scanner = brain.idle_scanners.pop().unwrap_or_else(|| Box::new(BodyScanner::new(kind)));
+                scanner.restart(kind);
+                let body = brain.renderers.wants_bodies(plan.pool.as_deref()).then(Vec::new);
+                Some(Self::Prompt { kind, scanner, body })
+            }
+            BodyUse::KeySearch => Some(Self::Search(Box::default())),
+            BodyUse::Nothing => None,
+        }
+    }
+
+    pub(super) fn push(&mut self, chunk: &[u8]) -> Result<(), BodyError> {
+        match self {
+            Self::Prompt { scanner, body, .. } => {
+                if let Some(body) = body {
+                    body.extend_from_slice(chunk);
+                }
+                scanner.push(chunk)
+            }
+            Self::Search(search) => search.push(chunk),
+        }
+    }
+
+    /// The body is whole.
+    pub(super) fn finish(&mut self, plan: &Plan, brain: &Brain, now: Timestamp) -> Result<Wanted, Reject> {
+        match self {
+            Self::Prompt { kind, scanner, body } => {
+                let view = scanner.finish().map_err(Reject::BadBody)?;
+                request::wanted(&view, Body { kind: *kind, bytes: body.as_deref() }, plan, brain, now)
+            }
+            Self::Search(search) => {
+                let mut wanted = request::unread(plan, brain)?;
+                wanted.forbidden_keys = search.finish().map_err(Reject::BadBody)?.to_vec();
+                Ok(wanted)
+            }
+        }
+    }
+
+    /// Its buffers serve another request.
+    pub(super) fn shelve(self, brain: &mut Brain) {
+        if let Self::Prompt { scanner, .. } = self
+            && brain.idle_scanners.len() < IDLE_SCANNERS
+        {
+            brain.idle_scanners.push(scanner);
+        }
+    }
+}
