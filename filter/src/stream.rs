@@ -19,6 +19,9 @@ use crate::vm;
 /// How long a held request may see no body callback before the host is taken to be unable to deliver one.
 const BODY_OVERDUE: Duration = Duration::from_secs(1);
 
+/// A host that was taken to hold nothing is tried again after this: a client that sent its body late looks the same.
+const TRY_AGAIN: Duration = Duration::from_secs(60);
+
 /// A body is copied out of the host and scanned in slices of this size: one that fits the cache is read many times
 /// faster than a whole large body.
 const SLICE: usize = 64 << 10;
@@ -27,6 +30,8 @@ const SLICE: usize = 64 << 10;
 #[derive(Default)]
 pub(crate) struct Held {
     support: Support,
+    /// When `Support::Missing` was found.
+    missing: Timestamp,
     waiting: BTreeMap<u32, (Timestamp, Rc<RefCell<Request>>)>,
 }
 
@@ -113,6 +118,7 @@ impl Stream {
             return Action::Continue;
         }
         let support = vm::with(|vm| {
+            vm.held.try_again(now);
             if vm.held.support == Support::Unknown {
                 vm.held.waiting.insert(self.context_id, (now, Rc::clone(&self.request)));
             }
@@ -251,12 +257,18 @@ impl Held {
         self.waiting.remove(&context_id);
     }
 
+    fn try_again(&mut self, now: Timestamp) {
+        if self.support == Support::Missing && now.since(self.missing) > TRY_AGAIN {
+            self.support = Support::Unknown;
+        }
+    }
+
     fn overdue(&mut self, now: Timestamp) -> Vec<(u32, Rc<RefCell<Request>>)> {
         let late = |&(since, _): &(Timestamp, _)| now.since(since) > BODY_OVERDUE;
         if self.support != Support::Unknown || !self.waiting.values().any(late) {
             return Vec::new();
         }
-        self.support = Support::Missing;
+        (self.support, self.missing) = (Support::Missing, now);
         core::mem::take(&mut self.waiting).into_iter().map(|(id, (_, request))| (id, request)).collect()
     }
 }
