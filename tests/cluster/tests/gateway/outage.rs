@@ -9,8 +9,6 @@ use e2e::wait::{SOON, eventually};
 use crate::scene::{Scene, define};
 
 const OUTAGE: Duration = Duration::from_secs(20);
-/// A watch that has failed for long is tried again after half a minute at most.
-const RECOVERY: Duration = Duration::from_secs(60);
 
 fn outage() -> Duration {
     std::env::var("KVASIR_OUTAGE_SECONDS").map_or(OUTAGE, |seconds| Duration::from_secs(seconds.parse().unwrap()))
@@ -47,7 +45,7 @@ async fn while_the_api_server_is_away_no_request_fails_and_its_return_is_followe
     namespace.set_ready("p2", Ready::No).await;
     let draining = Some("draining".to_owned());
     let second = scene.address(2);
-    eventually("it is followed", RECOVERY, async || scene.stack.control().state_of(&second).await == draining).await;
+    eventually("it is followed", SOON, async || scene.stack.control().state_of(&second).await == draining).await;
     let left = traffic.until_left_alone(&second, patched).await;
     eprintln!("API server back: last request {left:.0?} after a status patch right then");
     scene.add(&namespace, 4).await;

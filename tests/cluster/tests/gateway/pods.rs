@@ -36,6 +36,8 @@ async fn a_pod_that_turns_ready_gets_requests_and_one_that_turns_unready_gets_no
     let (mut left, mut back) = (Vec::new(), Vec::new());
     for pod in [1, 2, 3].into_iter().cycle().take(ROUNDS) {
         let engine = scene.address(pod);
+        traffic.until_more().await;
+        traffic.until_answered_by(&engine, Instant::now()).await;
         let patched = Instant::now();
         namespace.set_ready(&name(pod), Ready::No).await;
         left.push(traffic.until_left_alone(&engine, patched).await);
@@ -72,7 +74,11 @@ async fn a_deleted_pod_finishes_what_it_has_and_gets_no_more() {
     let namespace = cluster.namespace("deleted").await;
     let Some(mut scene) = Scene::start(&namespace, 3).await else { return };
     let traffic = scene.traffic(&[1, 2, 3]).await;
-    let answers = [long_answer(&scene, 2).await, long_answer(&scene, 2).await];
+    // As many on the others: else it would be left alone for being the busiest.
+    let mut streams = Vec::new();
+    for pod in [1, 2, 3, 1, 2, 3] {
+        streams.push(long_answer(&scene, pod).await);
+    }
     let deleted = Instant::now();
     namespace.terminate("p2").await;
     let left = traffic.until_left_alone(&scene.address(2), deleted).await;
@@ -80,8 +86,8 @@ async fn a_deleted_pod_finishes_what_it_has_and_gets_no_more() {
     assert!(left < LEFT, "{left:?}");
     let received = scene.received(2).await;
     assert!(scene.engine(2).in_flight().await[0] >= 2, "the streams are still there");
-    for answer in answers {
-        let text = answer.text().await.expect("a whole answer");
+    for stream in streams {
+        let text = stream.text().await.expect("a whole answer");
         assert!(text.trim_end().ends_with("data: [DONE]"), "{text}");
     }
     traffic.until_more().await;
