@@ -8,7 +8,7 @@
 # unit           format, lints, unit and property tests of every crate, the lab's policy bars, dependency rules
 # wasm           builds the filter, checks imports and size, golden cost cases inside the module
 # envoy          end-to-end tests on a real Envoy, and the quickstart
-# kubernetes     what is relied on in Kubernetes, asked of a real API server
+# kubernetes     what is relied on in Kubernetes, asked of a real API server, and a whole gateway on it with a real Envoy
 # envoy-gateway  the filter attached by Envoy Gateway, on a real Envoy
 # helm           the chart: linter, server-side dry run, installation and upgrade on a real API server
 # docs           rustdoc without warnings; every command and link in the README exists
@@ -111,7 +111,18 @@ envoy-gateway() {
   ENVOY_BIN=$binary KUBE_TOOLS=$tools step envoy-gateway cargo test --quiet --locked --package cluster --test envoy_gateway
 }
 
-kubernetes() { on_kubernetes kubernetes --lib --test kubernetes; }
+kubernetes() {
+  need python3 kubernetes || return 0
+  step "wasm build" ./wasm-build.sh
+  step "binaries" cargo build --quiet --locked --package controlplane --package vllm-sim
+  local binary
+  if ! binary=$(tests/envoy-binary.sh); then
+    failed+=("kubernetes (no Envoy)")
+    return 0
+  fi
+  ENVOY_BIN=$binary on_kubernetes kubernetes --lib --test kubernetes --test gateway
+}
+
 helm() { on_kubernetes helm --test helm; }
 
 docs() {

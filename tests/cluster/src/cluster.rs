@@ -183,6 +183,11 @@ impl Cluster {
         Namespace::create(self, prefix).await
     }
 
+    /// A namespace that was made before.
+    pub async fn existing_namespace(&self, name: &str) -> Namespace<'_> {
+        Namespace::existing(self, name).await
+    }
+
     /// For files of the test; removed with the cluster.
     #[must_use]
     pub const fn folder(&self) -> &Folder {

@@ -25,6 +25,6 @@ pub mod kubectl;
 pub mod namespace;
 mod pki;
 pub mod pods;
-mod ports;
+pub mod ports;
 pub mod rendered;
 pub mod tools;

@@ -30,10 +30,14 @@ impl<'a> Namespace<'a> {
     pub(crate) async fn create(cluster: &'a Cluster, prefix: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let name = format!("{prefix}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let client = cluster.administrator().client().await;
+        let made = Self::existing(cluster, &name).await;
         let object = from_json::<Object>(json!({"metadata": {"name": name}}));
-        Api::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
-        Self { name, client, cluster }
+        Api::all(made.client.clone()).create(&PostParams::default(), &object).await.unwrap();
+        made
+    }
+
+    pub(crate) async fn existing(cluster: &'a Cluster, name: &str) -> Self {
+        Self { name: name.to_owned(), client: cluster.administrator().client().await, cluster }
     }
 
     /// The cluster it is in.

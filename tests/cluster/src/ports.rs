@@ -8,7 +8,11 @@ const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
 /// A port that was free a moment ago. Another process may take it: who starts a server must be ready to try again.
-pub(crate) fn free_port() -> u16 {
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Test binaries that run side by side begin at different places.
     let begin = u16::try_from(std::process::id() * 37 % u32::from(COUNT)).unwrap();

@@ -24,11 +24,20 @@ impl ControlPlane {
     /// # Panics
     /// When it does not become ready.
     pub async fn start(binaries: &Binaries, folder: &Path, config: &str) -> Self {
+        Self::start_with(binaries, folder, config, &[]).await
+    }
+
+    /// The same with more command-line flags.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn start_with(binaries: &Binaries, folder: &Path, config: &str, flags: &[String]) -> Self {
         let ready = folder.join("ready.json");
         if ready.exists() {
             std::fs::remove_file(&ready).unwrap();
         }
-        let arguments = ["serve", "--config", config, "--ready-file", "ready.json"];
+        let mut arguments = ["serve", "--config", config, "--ready-file", "ready.json"].map(str::to_owned).to_vec();
+        arguments.extend_from_slice(flags);
         let process = Process::start(folder, "kvasir", &binaries.kvasir, &arguments);
         let ready = written(&ready).await;
         let address = |name: &str| ready[name].as_str().unwrap_or_default().to_owned();

@@ -1,5 +1,6 @@
 //! The simulated engines of a stack, and what to do to them through their admin port.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -35,12 +36,22 @@ impl Sim {
         if engines == 0 {
             return Self { addresses: Vec::new(), admin: String::new(), process: None };
         }
-        let mut arguments: Vec<String> =
-            ["--port", "0", "--admin-port", "0", "--ready-file", "engines.json", "--admin-ready-file", "admin.json"]
-                .map(str::to_owned)
-                .to_vec();
-        arguments.extend(["--engines".to_owned(), engines.to_string()]);
+        let mut arguments = ["--port", "0", "--engines", &engines.to_string()].map(str::to_owned).to_vec();
         arguments.extend_from_slice(flags);
+        Self::run(binaries, folder, arguments).await
+    }
+
+    /// One engine at this address, in a process of its own. `folder` is its alone.
+    pub async fn start_at(binaries: &Binaries, folder: &Path, address: SocketAddr, flags: &[String]) -> Self {
+        let (host, port) = (address.ip().to_string(), address.port().to_string());
+        let mut arguments = ["--host", &host, "--port", &port].map(str::to_owned).to_vec();
+        arguments.extend_from_slice(flags);
+        Self::run(binaries, folder, arguments).await
+    }
+
+    async fn run(binaries: &Binaries, folder: &Path, mut arguments: Vec<String>) -> Self {
+        let files = ["--admin-port", "0", "--ready-file", "engines.json", "--admin-ready-file", "admin.json"];
+        arguments.extend(files.map(str::to_owned));
         let process = Process::start(folder, "vllm-sim", &binaries.sim, &arguments);
         let addresses = serde_json::from_value(written(&folder.join("engines.json")).await).unwrap();
         let admin = serde_json::from_value(written(&folder.join("admin.json")).await).unwrap();

@@ -36,6 +36,8 @@ pub struct Builder {
     engines: usize,
     sim_flags: Vec<String>,
     endpoints: Vec<String>,
+    discovery: String,
+    control_flags: Vec<String>,
     workers: u32,
     gateways: usize,
     mode: Mode,
@@ -57,6 +59,7 @@ pub struct Stack {
     pub gateways: Vec<Gateway>,
     binaries: Binaries,
     config: String,
+    control_flags: Vec<String>,
     folder: TempDir,
 }
 
@@ -69,6 +72,8 @@ impl Stack {
             engines: 4,
             sim_flags: ["--api-delay-ms", "2"].map(str::to_owned).to_vec(),
             endpoints: Vec::new(),
+            discovery: format!("{{file: {{path: {ENDPOINTS}}}}}"),
+            control_flags: Vec::new(),
             workers: 2,
             gateways: 1,
             mode: Mode::Hold,
@@ -99,6 +104,19 @@ impl Builder {
     #[must_use]
     pub fn endpoint(mut self, address: &str) -> Self {
         self.endpoints.push(address.to_owned());
+        self
+    }
+
+    /// Endpoints are found in another way than by the endpoints file.
+    #[must_use]
+    pub fn discovery(self, discovery: &str) -> Self {
+        Self { discovery: discovery.to_owned(), ..self }
+    }
+
+    /// Further flags of `kvasir serve`.
+    #[must_use]
+    pub fn control_plane(mut self, flags: &[&str]) -> Self {
+        self.control_flags.extend(flags.iter().map(|&flag| flag.to_owned()));
         self
     }
 
@@ -186,7 +204,7 @@ impl Builder {
         std::fs::write(folder.path().join(CONFIG), &config).unwrap();
         let control = match &self.control_plane {
             Some(_) => None,
-            None => Some(ControlPlane::start(&binaries, folder.path(), CONFIG).await),
+            None => Some(ControlPlane::start_with(&binaries, folder.path(), CONFIG, &self.control_flags).await),
         };
         let known = control.as_ref().map(|control| control.grpc.clone());
         let grpc = self.control_plane.clone().or(known).unwrap();
@@ -200,7 +218,7 @@ impl Builder {
             let name = format!("envoy-{number}");
             gateways.push(Gateway::start(&binaries, folder.path(), &name, self.workers, &bootstrap).await);
         }
-        Some(Stack { sim, control, gateways, binaries, config, folder })
+        Some(Stack { sim, control, gateways, binaries, config, control_flags: self.control_flags, folder })
     }
 
     fn config(&self, binaries: &Binaries) -> String {
@@ -214,12 +232,13 @@ gateway: {{listen: '127.0.0.1:0', admin: '127.0.0.1:0', mode: {mode}, wasm: '{}'
 pools:
 - name: llama
   explain: true
-  discovery: {{file: {{path: {ENDPOINTS}}}}}
+  discovery: {}
   scrape: {{interval: {{min: 20ms, max: 200ms}}}}
   health: {{interval: 100ms, unhealthyAfter: 2, healthyAfter: 2}}
 {}",
             binaries.wasm.display(),
             self.gateway,
+            self.discovery,
             self.pool,
         )
     }
@@ -295,7 +314,8 @@ impl Stack {
         let config = self.config.replace("grpc: '127.0.0.1:0'", &format!("grpc: '{grpc}'"));
         assert_ne!(config, self.config);
         std::fs::write(self.folder.path().join("again.yaml"), config).unwrap();
-        self.control = Some(ControlPlane::start(&self.binaries, self.folder.path(), "again.yaml").await);
+        let (binaries, folder) = (&self.binaries, self.folder.path());
+        self.control = Some(ControlPlane::start_with(binaries, folder, "again.yaml", &self.control_flags).await);
     }
 
     /// Replaces the endpoints file: addresses, or objects with `address` and `draining`.
