@@ -48,7 +48,7 @@ impl IstioGateway {
         let services: Api<Service> = namespace.api();
         services.create(&PostParams::default(), &from_json(object)).await.unwrap();
         namespace.run(NewPod::new("gateway", ADDRESS).label(LABEL, name)).await;
-        slice(namespace, &service, &json!({"name": "http", "port": port}), &["10.9.0.1".to_owned()]).await;
+        endpoints(namespace, &service, ("http", port), &["10.9.0.1"]).await;
 
         let folder = tempfile::Builder::new().prefix("istio-gateway-").tempdir_in(namespace.cluster().folder().path());
         let folder = folder.unwrap().keep();
@@ -98,26 +98,30 @@ impl IstioGateway {
 ///
 /// # Panics
 /// When istiod does not make it.
-pub async fn populate(namespace: &Namespace<'_>, pool: &str, ports: &[u16], addresses: &[String]) -> String {
+pub async fn populate(namespace: &Namespace<'_>, pool: &str, ports: &[u16], addresses: &[&str]) -> String {
     let services: Api<Service> = namespace.api();
     let chosen = ListParams::default().labels(&format!("{POOL_LABEL}={pool}"));
     let made = wait_for("istiod makes the pool's Service", SOON * 2, async || {
         services.list(&chosen).await.unwrap().items.into_iter().find_map(|service| service.metadata.name)
     });
     let service = made.await;
-    for (index, port) in ports.iter().enumerate() {
-        slice(namespace, &service, &json!({"name": format!("http-{index}"), "port": port}), addresses).await;
+    for (index, &port) in ports.iter().enumerate() {
+        endpoints(namespace, &service, (&format!("http-{index}"), port), addresses).await;
     }
     format!("outbound|54321||{service}.{}.svc.cluster.local", namespace.name)
 }
 
-async fn slice(namespace: &Namespace<'_>, service: &str, port: &Value, addresses: &[String]) {
+/// Gives a port of a Service, by its name and number, those endpoints.
+///
+/// # Panics
+/// When they are refused, as loopback addresses are.
+pub async fn endpoints(namespace: &Namespace<'_>, service: &str, port: (&str, u16), addresses: &[&str]) {
     let endpoints: Vec<_> =
         addresses.iter().map(|address| json!({"addresses": [address], "conditions": {"ready": true}})).collect();
     let object = json!({
         "metadata": {"generateName": format!("{service}-"), "labels": {"kubernetes.io/service-name": service}},
         "addressType": "IPv4",
-        "ports": [port],
+        "ports": [{"name": port.0, "port": port.1}],
         "endpoints": endpoints,
     });
     let slices: Api<EndpointSlice> = namespace.api();

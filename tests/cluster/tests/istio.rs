@@ -3,22 +3,28 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail, and say why")]
 
+use std::collections::BTreeMap;
+
 use cluster::cluster::Cluster;
 use cluster::config_dump::ConfigDump;
 use cluster::helm::Chart;
-use cluster::istio_gateway::{IstioGateway, populate};
+use cluster::istio_gateway::{IstioGateway, endpoints, populate};
 use cluster::istiod::Istiod;
+use cluster::kind::{Kind, POOL};
 use cluster::namespace::Namespace;
 use cluster::tools::Tools;
 use e2e::binaries::Binaries;
-use e2e::wait::{SOON, wait_for};
+use e2e::wait::{SOON, eventually, wait_for};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
+const ENGINES: [&str; 2] = ["10.1.0.1", "10.1.0.2"];
 const STEERING: &str = "x-gateway-destination-endpoint";
 const ROUTER: &str = "envoy.filters.http.router";
 const EXT_PROC: &str = "envoy.filters.http.ext_proc";
 const TO_METADATA: &str = "envoy.filters.http.header_to_metadata";
+
+const ROUTE: Kind = Kind::new("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes");
 
 /// Everything that the tests share.
 struct Stage {
@@ -47,21 +53,29 @@ struct Installed {
     clusters: Vec<String>,
 }
 
-async fn install(stage: &'static Stage, mode: &str, settings: &[&str]) -> Installed {
+async fn apply(stage: &'static Stage, mode: &str, settings: &[&str]) -> Namespace<'static> {
     let namespace = stage.cluster.namespace(mode).await;
     let mut verb = vec!["template", "kvasir"];
     verb.extend(settings.iter().flat_map(|setting| ["--set", setting]));
     let objects = stage.chart.helm(stage.cluster, &verb, &namespace.name, &stage.chart.values(mode)).unwrap();
     namespace.kubectl(&["apply", "--filename", "-"], &objects).unwrap();
+    namespace
+}
+
+async fn start(stage: &'static Stage, namespace: Namespace<'static>, clusters: Vec<String>) -> Installed {
+    let gateway = IstioGateway::start(&stage.istiod, &namespace, "kvasir-gateway", &stage.binaries.envoy).await;
+    Installed { namespace, gateway, clusters }
+}
+
+async fn install(stage: &'static Stage, mode: &str, settings: &[&str]) -> Installed {
+    let namespace = apply(stage, mode, settings).await;
     let pools: &[(&str, &[u16])] =
         if mode == "istio-wasmplugin" { &[("llama", &[8000])] } else { &[("llama", &[8000]), ("qwen", &[8000, 8001])] };
     let mut clusters = Vec::new();
     for (pool, ports) in pools {
-        let addresses = ["10.1.0.1", "10.1.0.2"].map(str::to_owned);
-        clusters.push(populate(&namespace, pool, ports, &addresses).await);
+        clusters.push(populate(&namespace, pool, ports, &ENGINES).await);
     }
-    let gateway = IstioGateway::start(&stage.istiod, &namespace, "kvasir-gateway", &stage.binaries.envoy).await;
-    Installed { namespace, gateway, clusters }
+    start(stage, namespace, clusters).await
 }
 
 /// The module where Envoy can load it without Istio's agent.
@@ -120,8 +134,8 @@ fn the_choice_is_ours_alone(dump: &ConfigDump) {
     assert_eq!(rules, &json!([{"header": STEERING, "on_header_present": target}]));
 }
 
-/// The upstreams: the control plane's speaks HTTP/2, a pool's follows the metadata.
-fn upstreams_follow(dump: &ConfigDump, installed: &Installed) {
+/// The upstreams: the control plane's speaks HTTP/2, a pool's goes where `source` says.
+fn upstreams_follow(dump: &ConfigDump, installed: &Installed, source: &Value) {
     let ours = dump.cluster("kvasir-controlplane").expect("the control plane's cluster");
     let options = "/typed_extension_protocol_options/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
     assert!(ours.pointer(&format!("{options}/explicit_http_config/http2_protocol_options")).is_some(), "{ours}");
@@ -129,11 +143,16 @@ fn upstreams_follow(dump: &ConfigDump, installed: &Installed) {
     let name = format!("kvasir.{}.svc.cluster.local", installed.namespace.name);
     assert_eq!(host, Some(&json!({"address": name, "port_value": 9002})));
     for cluster in &installed.clusters {
-        let found = dump.cluster(cluster).unwrap();
-        let policy = found.pointer("/load_balancing_policy/policies/0/typed_extension_config/typed_config").unwrap();
-        let source = json!({"metadata": {"key": "envoy.lb", "path": [{"key": STEERING}]}});
+        let policies = dump.cluster(cluster).unwrap().pointer("/load_balancing_policy/policies").unwrap();
+        assert_eq!(policies.as_array().map(Vec::len), Some(1), "{policies}");
+        let policy = policies.pointer("/0/typed_extension_config/typed_config").unwrap();
         assert_eq!(policy["override_host_sources"], json!([source]));
     }
+}
+
+/// Where an InferencePool's cluster looks.
+fn metadata() -> Value {
+    json!({"metadata": {"key": "envoy.lb", "path": [{"key": STEERING}]}})
 }
 
 #[tokio::test]
@@ -157,7 +176,7 @@ async fn envoy_takes_over_the_plugin_with_its_bridge_to_the_pools_metadata() {
     assert_eq!(header, &json!({"key": STEERING, "value": "%FILTER_STATE(wasm.kvasir.endpoint:PLAIN)%"}));
 
     the_choice_is_ours_alone(&dump);
-    upstreams_follow(&dump, &installed);
+    upstreams_follow(&dump, &installed, &metadata());
     let cluster = installed.clusters.first().unwrap();
     assert_eq!(dump.endpoints(cluster), ["10.1.0.1:8000", "10.1.0.2:8000"]);
     let targets: Vec<_> = dump.routes().iter().map(|route| route.pointer("/route/cluster").unwrap().clone()).collect();
@@ -184,7 +203,7 @@ async fn envoy_takes_over_the_holding_filter_and_a_route_for_each_pool() {
     assert!(buffer > limit, "a buffer of {buffer} for bodies of {limit}");
 
     the_choice_is_ours_alone(&dump);
-    upstreams_follow(&dump, &installed);
+    upstreams_follow(&dump, &installed, &metadata());
     let [llama, qwen] = installed.clusters.as_slice() else { panic!("{:?}", installed.clusters) };
     assert_eq!(dump.endpoints(qwen), ["10.1.0.1:8000", "10.1.0.1:8001", "10.1.0.2:8000", "10.1.0.2:8001"]);
     // The pool that a header names comes before the one that takes everything.
@@ -202,6 +221,44 @@ async fn istio_asks_its_picker_after_the_filter_unless_that_is_taken_out() {
     assert_eq!(installed.gateway.refused().await, [""; 0]);
     let filters = filters(&dump);
     assert!(position(&filters, module(&dump).0).unwrap() < position(&filters, EXT_PROC).expect(EXT_PROC));
+}
+
+#[tokio::test]
+async fn envoy_takes_over_a_services_cluster_that_follows_the_header_and_tls_to_the_control_plane() {
+    let Some(stage) = stage().await else { return };
+    let settings = [&*from_file(stage), "gateway.backend=Service", "tls.enabled=true"];
+    let namespace = apply(stage, "istio-wasmplugin", &settings).await;
+    endpoints(&namespace, "kvasir-llama", ("http-8000", 8000), &ENGINES).await;
+    let cluster = format!("outbound|8000||kvasir-llama.{}.svc.cluster.local", namespace.name);
+    let installed = start(stage, namespace, vec![cluster.clone()]).await;
+    let dump = complete(&installed).await;
+    assert_eq!(installed.gateway.refused().await, [""; 0]);
+    assert_eq!(position(&filters(&dump), TO_METADATA), None);
+    upstreams_follow(&dump, &installed, &json!({"header": STEERING}));
+    let tls = dump.cluster("kvasir-controlplane").unwrap().pointer("/transport_socket/typed_config").unwrap();
+    assert_eq!(tls["sni"], format!("kvasir.{}.svc.cluster.local", installed.namespace.name));
+    assert!(tls.pointer("/common_tls_context/validation_context/trusted_ca/inline_string").is_some());
+    let targets: Vec<_> = dump.routes().iter().map(|route| route.pointer("/route/cluster").unwrap().clone()).collect();
+    assert_eq!(targets, [json!(cluster)]);
+}
+
+/// The conditions of an object for its Gateway, when they are written.
+async fn conditions(namespace: &Namespace<'_>, kind: Kind, name: &str) -> Option<BTreeMap<String, String>> {
+    let object = namespace.of(kind).get(name).await.unwrap();
+    let all = object.data.pointer("/status/parents/0/conditions")?.as_array()?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Some(all.iter().map(|condition| (text(&condition["type"]), text(&condition["status"]))).collect())
+}
+
+#[tokio::test]
+async fn istio_accepts_the_route_and_the_pools_and_resolves_what_they_refer_to() {
+    let Some(stage) = stage().await else { return };
+    let namespace = apply(stage, "istio-envoyfilter", &[]).await;
+    let good = BTreeMap::from(["Accepted", "ResolvedRefs"].map(|kind| (kind.to_owned(), "True".to_owned())));
+    for (kind, name) in [(ROUTE, "kvasir"), (POOL, "llama"), (POOL, "qwen")] {
+        let what = format!("{name}'s conditions are all true");
+        eventually(&what, SOON * 2, async || conditions(&namespace, kind, name).await.as_ref() == Some(&good)).await;
+    }
 }
 
 #[tokio::test]
