@@ -10,12 +10,13 @@
 # envoy          end-to-end tests on a real Envoy, and the quickstart
 # kubernetes     what is relied on in Kubernetes, asked of a real API server, and a whole gateway on it with a real Envoy
 # envoy-gateway  the filter attached by Envoy Gateway, on a real Envoy
+# istio          what Istio makes of the chart, taken over by a real Envoy
 # helm           the chart: linter, server-side dry run, installation and upgrade on a real API server
 # docs           rustdoc without warnings; every command and link in the README exists
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-SUITES=(unit wasm envoy kubernetes envoy-gateway helm docs)
+SUITES=(unit wasm envoy kubernetes envoy-gateway istio helm docs)
 case "${1:-}" in
 -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"; exit ;;
 --list) printf '%s\n' "${SUITES[@]}"; exit ;;
@@ -88,42 +89,56 @@ envoy() {
   ENVOY_BIN=$binary step "quickstart, exact" examples/quickstart/run.sh --check --exact
 }
 
+# For all chosen suites at once: what Go compiles for one tool serves the next, and goes when the script ends.
+kubernetes-tools() {
+  local wanted=() suite
+  for suite in "${chosen[@]}"; do
+    case $suite in
+    kubernetes | helm) wanted+=(apiserver etcd kubectl helm crds) ;;
+    envoy-gateway) wanted+=(envoy-gateway) ;;
+    istio) wanted+=(apiserver etcd kubectl helm crds istiod) ;;
+    esac
+  done
+  tests/kubernetes-tools.sh "${wanted[@]}"
+}
+
 # on_kubernetes SUITE CARGO-TEST-ARGUMENTS
 on_kubernetes() {
   need go "$1" && need python3 "$1" || return 0
   local tools
-  if ! tools=$(tests/kubernetes-tools.sh apiserver etcd kubectl helm crds); then
+  if ! tools=$(kubernetes-tools); then
     failed+=("$1 (no Kubernetes)")
     return 0
   fi
   KUBE_TOOLS=$tools step "$1" cargo test --quiet --locked --no-fail-fast --package cluster "${@:2}"
 }
 
-envoy-gateway() {
-  need go envoy-gateway && need python3 envoy-gateway || return 0
+# on_envoy SUITE CARGO-TEST-ARGUMENTS: with an Envoy, the built filter, and what the chosen suites need of Kubernetes.
+on_envoy() {
+  need go "$1" && need python3 "$1" || return 0
   step "wasm build" ./wasm-build.sh
   step "binaries" cargo build --quiet --locked --package controlplane --package vllm-sim
   local binary tools
-  if ! binary=$(tests/envoy-binary.sh) || ! tools=$(tests/kubernetes-tools.sh envoy-gateway); then
-    failed+=("envoy-gateway (no Envoy, or no Envoy Gateway)")
+  if ! binary=$(tests/envoy-binary.sh) || ! tools=$(kubernetes-tools); then
+    failed+=("$1 (no Envoy, or no Kubernetes)")
     return 0
   fi
-  ENVOY_BIN=$binary KUBE_TOOLS=$tools step envoy-gateway cargo test --quiet --locked --package cluster --test envoy_gateway
+  ENVOY_BIN=$binary KUBE_TOOLS=$tools step "$1" cargo test --quiet --locked --no-fail-fast --package cluster "${@:2}"
 }
 
-kubernetes() {
-  need python3 kubernetes || return 0
-  step "wasm build" ./wasm-build.sh
-  step "binaries" cargo build --quiet --locked --package controlplane --package vllm-sim
-  local binary
-  if ! binary=$(tests/envoy-binary.sh); then
-    failed+=("kubernetes (no Envoy)")
-    return 0
-  fi
-  ENVOY_BIN=$binary on_kubernetes kubernetes --lib --test kubernetes --test gateway
-}
+envoy-gateway() { on_envoy envoy-gateway --test envoy_gateway; }
+istio() { on_envoy istio --test istio; }
+kubernetes() { on_envoy kubernetes --lib --test kubernetes --test discovery --test gateway; }
 
-helm() { on_kubernetes helm --test helm; }
+helm() {
+  on_kubernetes helm --test helm
+  local tools
+  tools=$(kubernetes-tools) || return 0
+  step "python for the chart" bash -c '
+    [ -x target/python/bin/python ] || python3 -m venv target/python
+    target/python/bin/pip install --quiet --disable-pip-version-check PyYAML==6.0.3'
+  HELM=$tools/bin/helm step chart target/python/bin/python -m unittest discover charts/tests
+}
 
 docs() {
   need python3 docs || return 0

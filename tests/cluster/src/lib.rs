@@ -16,10 +16,13 @@
 
 pub mod access;
 pub mod cluster;
+pub mod config_dump;
 pub mod envoy_gateway;
 pub mod file_server;
 pub mod folder;
 pub mod helm;
+pub mod istio_gateway;
+pub mod istiod;
 pub mod kind;
 pub mod kubectl;
 pub mod namespace;
