@@ -154,10 +154,12 @@ impl Ledger {
         }
     }
 
-    /// `id` refused a request: it is ejected for a while, longer each time.
+    /// `id` refused a request: it is ejected for a while, longer each time. Refusals while it is ejected count once with the
+    /// first: an engine that dies fails all its requests at the same moment.
     pub fn refused(&mut self, id: EndpointId, now: Timestamp) {
         let number = self.number(id);
-        if let Some(tally) = self.tallies.get_mut(number as usize) {
+        let again = self.is_ejected(number, now);
+        if let Some(tally) = self.tallies.get_mut(number as usize).filter(|_| !again) {
             let wait = SHORTEST_EJECTION.saturating_mul(1 << tally.refusals.min(6)).min(LONGEST_EJECTION);
             tally.refusals = tally.refusals.saturating_add(1);
             tally.ejected_until = Some(now.after(wait));

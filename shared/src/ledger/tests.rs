@@ -94,10 +94,19 @@ fn refusals_eject_for_longer_each_time_and_an_answer_forgives() {
     assert!(ledger.is_ejected(0, at(499)) && !ledger.is_ejected(0, at(500)));
     ledger.refused(id, at(1000));
     assert!(ledger.is_ejected(0, at(1999)) && !ledger.is_ejected(0, at(2000)));
-    for _ in 0..20 {
-        ledger.refused(id, at(5000));
+    for round in 1..=20 {
+        ledger.refused(id, at(40_000 * round));
     }
-    assert!(ledger.is_ejected(0, at(34_999)) && !ledger.is_ejected(0, at(35_000)));
+    assert!(ledger.is_ejected(0, at(829_999)) && !ledger.is_ejected(0, at(830_000)));
     ledger.answered(id);
-    assert!(!ledger.is_ejected(0, at(5001)));
+    assert!(!ledger.is_ejected(0, at(800_001)));
+}
+
+#[test]
+fn requests_that_fail_together_eject_for_no_longer_than_one() {
+    let mut ledger = Ledger::default();
+    for millis in 0..20 {
+        ledger.refused(EndpointId(9), at(millis));
+    }
+    assert!(ledger.is_ejected(0, at(499)) && !ledger.is_ejected(0, at(500)));
 }
