@@ -124,13 +124,28 @@ fn free_port(ip: &str) -> SocketAddr {
     TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
 }
 
+/// Asks for one thing after another: an engine connects when it likes, what it published before is lost.
+async fn asking(engine: &Engine, about: &str, done: impl AsyncFn() -> bool) {
+    let asking = async {
+        for number in 0_u64.. {
+            if done().await {
+                return;
+            }
+            engine.chat(&prompt(&format!("{about} {number}")), 1).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, asking).await.unwrap();
+}
+
 fn prompt(about: &str) -> String {
     format!("tell me about {about} ").repeat(20)
 }
 
+/// What is known of one; `Null` before the pool is published.
 fn engine(prefixes: &Value, address: SocketAddr) -> &Value {
-    let engines = prefixes["engines"].as_array().unwrap();
-    engines.iter().find(|engine| engine["address"] == address.to_string()).unwrap_or(&Value::Null)
+    let mut engines = prefixes["engines"].as_array().into_iter().flatten();
+    engines.find(|engine| engine["address"] == address.to_string()).unwrap_or(&Value::Null)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -146,28 +161,18 @@ async fn engines_that_connect_are_known_by_their_topics_and_lost_batches_void_wh
     rig.until("the model is loaded", |prefixes| prefixes["mode"] == "exact").await;
     let followed = |prefixes: &Value, at| engine(prefixes, at)["followed"] == true;
 
-    let mut asked = 0;
-    let polling = async {
-        // An engine connects when it likes: what it published before is lost.
-        while !followed(&rig.prefixes().await, one) {
-            asked += 1;
-            first.chat(&prompt(&format!("wolves {asked}")), 1).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, polling).await.unwrap();
+    asking(&first, "wolves", async || followed(&rig.prefixes().await, one)).await;
     rig.until("blocks of the first", |prefixes| engine(prefixes, one)["blocks"].as_u64() >= Some(5)).await;
     let prefixes = rig.prefixes().await;
     assert!(!followed(&prefixes, two) && engine(&prefixes, two)["blocks"] == 0, "{prefixes}");
-    second.chat(&prompt("ravens"), 1).await;
-    rig.until("blocks of the second", |p| followed(p, two) && engine(p, two)["blocks"].as_u64() >= Some(5)).await;
-
-    stranger.chat(&prompt("giants"), 1).await;
-    let polling = async {
-        while !rig.get("/metrics").await.contains("kvasir_kv_event_unknown_messages_total 1") {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    asking(&second, "ravens", async || followed(&rig.prefixes().await, two)).await;
+    rig.until("blocks of the second", |p| engine(p, two)["blocks"].as_u64() >= Some(5)).await;
+    let unknown = async || {
+        let metrics = rig.get("/metrics").await;
+        let count = |line: &str| line.strip_prefix("kvasir_kv_event_unknown_messages_total ")?.parse::<u64>().ok();
+        metrics.lines().find_map(count) > Some(0)
     };
-    tokio::time::timeout(DEADLINE, polling).await.unwrap();
+    asking(&stranger, "giants", unknown).await;
 
     let (before, resets) = (rig.prefixes().await, |p: &Value| p["totals"]["resets"].as_u64().unwrap());
     first.post("/sim/fault", json!({"kind": "lose_events", "next": 1})).await;
@@ -177,7 +182,7 @@ async fn engines_that_connect_are_known_by_their_topics_and_lost_batches_void_wh
     rig.until("what was known is void", |p| resets(p) > resets(&before)).await;
     let known = |p: &Value, at| engine(p, at)["blocks"].as_u64().unwrap();
     assert!(known(&rig.prefixes().await, one) < known(&before, one) + 5);
-    assert_eq!(known(&rig.prefixes().await, two), known(&before, two));
+    assert!(known(&rig.prefixes().await, two) >= known(&before, two));
     drop((first, second, stranger));
     rig.stop().await;
 }
@@ -188,7 +193,8 @@ async fn generated_text_is_checked_while_requests_go_on() {
         let any = "127.0.0.1:0".parse().unwrap();
         let only = Engine::start(any, "tcp://*:0".to_owned(), String::new(), rate).await;
         let rig = Rig::start(name, "", &[only.address]).await;
-        rig.until("followed", |prefixes| engine(prefixes, only.address)["followed"] == true).await;
+        let followed = async || engine(&rig.prefixes().await, only.address)["followed"] == true;
+        asking(&only, "serpents", followed).await;
         for about in ["wolves", "ravens", "giants", "dwarves"] {
             only.chat(&prompt(about), 200).await;
         }
