@@ -168,12 +168,11 @@ impl Board {
 
     /// Pools that turned from exact to learned residency or back of themselves since the last call, as they are now.
     pub fn take_switched(&mut self) -> Vec<(String, PrefixStatus)> {
-        let names = std::mem::take(&mut self.switched);
-        names
-            .into_iter()
-            .filter_map(|name| Some((self.pools.get(&name)?.prefix_status(), name)))
-            .map(|(s, n)| (n, s))
-            .collect()
+        let named = |name: String| {
+            let status = self.pools.get(&name)?.prefix_status();
+            Some((name, status))
+        };
+        std::mem::take(&mut self.switched).into_iter().filter_map(named).collect()
     }
 
     /// Something waits for what the last deltas freed (slots, names): `observe` again.

@@ -39,21 +39,19 @@ use crate::tls::serve::Credentials;
 ///
 /// # Errors
 /// When an address cannot be listened on, a certificate cannot be used, or there is no way to a cluster that is needed.
-pub async fn start(options: Options) -> Result<Running, StartError> {
-    let Options { config, config_path } = options;
+pub async fn start(Options { config, config_path }: Options) -> Result<Running, StartError> {
     let listeners = Listeners::bind(&config).await?;
     let (grpc, http) = (local(&listeners.grpc, config.grpc), local(&listeners.http, config.http));
     let (credentials, tls) = config.tls.clone().map(Credentials::load).transpose()?.unzip();
 
-    let (store, shutdown) = spawn_store();
-    let metrics = Metrics::new(store.view.clone());
+    let (store, metrics, shutdown) = spawn_store();
     let (hints, _) = broadcast::channel(HINTS);
     let (serving, serving_reader) = watch::channel(false);
     let ready = readiness(&store, serving_reader, &shutdown);
     let Clustered { hub, cluster, leadership } = Clustered::start(&config, &metrics, &shutdown.sources).await?;
     let (settled, settled_reader) = watch::channel(hub.is_none());
 
-    let (tables, publishing) = publish_tables(&store, hints.clone(), &shutdown.servers);
+    let (tables, publishing) = publish_tables(&store, &metrics, hints.clone(), &shutdown.servers);
     let door = listeners.events.map(|listener| open_door(listener, &metrics, &shutdown.sources));
     let events = door.as_ref().map(|door| door.address);
     let (memberships, memberships_reader) = watch::channel(Arc::default());
@@ -74,7 +72,6 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     pools.apply(&config.pools).await;
 
     let explainer = Explainer::new(publishing.tables.clone());
-    metrics.collect(Box::new(TableCollector::new(publishing.status.clone())));
     let admin = Admin {
         tables: publishing.status.clone(),
         view: store.view.clone(),
@@ -103,11 +100,12 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     })
 }
 
-fn spawn_store() -> (Datastore, Shutdown) {
+fn spawn_store() -> (Datastore, Arc<Metrics>, Shutdown) {
     let (store, writer) = datastore();
+    let metrics = Metrics::new(store.view.clone());
     let stop = CancellationToken::new();
     let writer = tokio::spawn(writer.run(stop.clone()));
-    (store, Shutdown::new((stop, writer)))
+    (store, metrics, Shutdown::new((stop, writer)))
 }
 
 fn spawn_followers(shutdown: &Shutdown, credentials: Option<Credentials>, follower: Follower) {
@@ -117,7 +115,7 @@ fn spawn_followers(shutdown: &Shutdown, credentials: Option<Credentials>, follow
         tasks.spawn(write_endpoints(view, folder, stop.clone()));
     }
     if let Some(credentials) = credentials {
-        tasks.spawn(credentials.follow(stop.clone()));
+        tasks.spawn(credentials.follow(Arc::clone(&follower.pools.metrics), stop.clone()));
     }
     tasks.spawn(follower.run(stop.clone()));
 }
@@ -191,6 +189,7 @@ fn readiness(store: &Datastore, mut serving: watch::Receiver<bool>, shutdown: &S
 /// Starts the publishing task; what gateways report about endpoints becomes hints for the scrapers.
 fn publish_tables(
     store: &Datastore,
+    metrics: &Metrics,
     hints: broadcast::Sender<Hint>,
     (stop, tasks): &(CancellationToken, TaskTracker),
 ) -> (RoutingTableServer<TableService>, PublishHandle) {
@@ -207,5 +206,8 @@ fn publish_tables(
         stop.cancelled().await;
         stopping.send_replace(true);
     });
-    publish::drive::start(PublishSettings::default(), store.view.clone(), reports, stop_reader)
+    let (tables, publishing) =
+        publish::drive::start(PublishSettings::default(), store.view.clone(), reports, stop_reader);
+    metrics.collect(Box::new(TableCollector::new(publishing.status.clone())));
+    (tables, publishing)
 }

@@ -20,6 +20,7 @@ use tracing::{debug, info, warn};
 use super::{Texts, TlsError, server_config};
 use crate::config::Tls;
 use crate::config::watch::{LOOK, Watched};
+use crate::telemetry::Metrics;
 
 /// Files larger than this are a mistake.
 const MAX_BYTES: u64 = 1 << 20;
@@ -57,8 +58,8 @@ impl Credentials {
         Ok((Self { settings, config }, reader))
     }
 
-    /// Takes up changed files until `stop`; what makes no sense changes nothing.
-    pub async fn follow(self, stop: CancellationToken) {
+    /// Takes up changed files until `stop`; what makes no sense changes nothing and is counted as a refused configuration.
+    pub async fn follow(self, metrics: Arc<Metrics>, stop: CancellationToken) {
         let watched = |path: &Path| Watched::new(path.to_owned(), MAX_BYTES);
         let (mut cert, mut key) = (watched(&self.settings.cert), watched(&self.settings.key));
         let mut client_ca = self.settings.client_ca.as_deref().map(watched);
@@ -74,10 +75,14 @@ impl Credentials {
                     Ok(config) => {
                         self.config.send_replace(config);
                         if !std::mem::take(&mut first) {
+                            metrics.reloaded(true);
                             info!("TLS files taken up");
                         }
                     }
-                    Err(error) => warn!(%error, "TLS files refused, the old ones stay"),
+                    Err(error) => {
+                        metrics.reloaded(false);
+                        warn!(%error, "TLS files refused, the old ones stay");
+                    }
                 }
             }
             tokio::select! {

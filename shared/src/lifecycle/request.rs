@@ -190,7 +190,7 @@ pub(super) fn wanted(
     let renderer = brain.renderers.get(&name, base.unwrap_or(view.model));
     let rendered = renderer.zip(body.bytes).map(|(renderer, bytes)| renderer.prompt(body.kind, bytes, now));
     let chain = match rendered {
-        Some(Ok(text)) => exact_chain(root, pool, text.as_bytes()),
+        Some(Ok(text)) => exact_chain(root, pool, [text.as_bytes()]),
         Some(Err(Unrendered::Bypass(Bypass::TokenIds))) => tokens_chain(root, pool, base.unwrap_or(view.model), view),
         Some(Err(why)) => {
             Chain { source: PrefixSource::Learned(Some(why.to_string())), ..learned_chain(root, pool, view) }
@@ -207,10 +207,11 @@ fn chunk_bytes(pool: &Pool) -> usize {
 }
 
 /// The chain of a prompt whose bytes are those that its engine's tokens stand for.
-fn exact_chain(root: ChainRoot, pool: &Pool, text: &[u8]) -> Chain {
-    let mut keys = Vec::with_capacity(text.len() / chunk_bytes(pool));
-    chain(root, chunk_bytes(pool), [text], &mut keys);
-    Chain { keys, bytes: text.len() as u64, tokens: None, source: PrefixSource::Exact }
+fn exact_chain<'a>(root: ChainRoot, pool: &Pool, text: impl IntoIterator<Item = &'a [u8]>) -> Chain {
+    let (mut keys, mut bytes) = (Vec::new(), 0_u64);
+    let counted = text.into_iter().inspect(|piece| bytes += piece.len() as u64);
+    chain(root, chunk_bytes(pool), counted, &mut keys);
+    Chain { keys, bytes, tokens: None, source: PrefixSource::Exact }
 }
 
 /// The chain of what a prompt's token ids stand for; learned where that is not known.
@@ -221,7 +222,7 @@ fn tokens_chain(root: ChainRoot, pool: &Pool, model: &str, view: &RequestView<'_
     match vocabulary.decode(ids.iter()) {
         Ok(text) => {
             let tokens = Some(u32::try_from(ids.count()).unwrap_or(u32::MAX));
-            Chain { tokens, ..exact_chain(root, pool, &text) }
+            Chain { tokens, ..exact_chain(root, pool, text) }
         }
         Err(why) => learned(why.to_string()),
     }

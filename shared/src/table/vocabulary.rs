@@ -93,19 +93,22 @@ impl Vocabulary {
         self.tokens > 0 && self.ends.len() == self.tokens as usize
     }
 
-    /// What `ids` stand for.
+    /// What `ids` stand for, one after the other. Never put together: a token may be a hundred bytes long, and a body of
+    /// nothing else would fill the VM.
     ///
     /// # Errors
     /// When the vocabulary is not whole, or one of them stands for nothing.
-    pub fn decode(&self, ids: impl Iterator<Item = u32>) -> Result<Vec<u8>, Undecodable> {
+    pub fn decode<I>(&self, ids: I) -> Result<impl Iterator<Item = &[u8]>, Undecodable>
+    where
+        I: Iterator<Item = u32> + Clone,
+    {
         if !self.is_complete() {
             return Err(Undecodable::Incomplete);
         }
-        let mut out = Vec::with_capacity(ids.size_hint().0.saturating_mul(4));
-        for id in ids {
-            out.extend_from_slice(self.bytes_of(id).ok_or(Undecodable::UnknownToken)?);
+        if ids.clone().any(|id| self.bytes_of(id).is_none()) {
+            return Err(Undecodable::UnknownToken);
         }
-        Ok(out)
+        Ok(ids.filter_map(|id| self.bytes_of(id)))
     }
 
     fn bytes_of(&self, id: u32) -> Option<&[u8]> {
@@ -138,6 +141,10 @@ mod tests {
         pieces.map(|(number, piece)| Piece::from_wire(whole(number * count, piece)).unwrap()).collect()
     }
 
+    fn joined(vocabulary: &Vocabulary, ids: &[u32]) -> Result<Vec<u8>, Undecodable> {
+        Ok(vocabulary.decode(ids.iter().copied())?.flatten().copied().collect())
+    }
+
     proptest! {
         #[test]
         fn ids_decode_to_the_bytes_of_their_tokens_however_the_vocabulary_was_cut(
@@ -145,13 +152,13 @@ mod tests {
         ) {
             let mut vocabulary = Vocabulary::default();
             for piece in pieces(&tokens, count) {
-                assert_eq!(vocabulary.decode(ids.iter().copied()), Err(Undecodable::Incomplete));
+                assert_eq!(joined(&vocabulary, &ids), Err(Undecodable::Incomplete));
                 assert!(vocabulary.take(&piece));
             }
             let known: Option<Vec<&Vec<u8>>> =
                 ids.iter().map(|&id| tokens.get(id as usize).filter(|token| !token.is_empty())).collect();
             let want = known.map(|known| known.into_iter().flatten().copied().collect::<Vec<u8>>());
-            assert_eq!(vocabulary.decode(ids.iter().copied()), want.ok_or(Undecodable::UnknownToken));
+            assert_eq!(joined(&vocabulary, &ids), want.ok_or(Undecodable::UnknownToken));
         }
     }
 
@@ -162,7 +169,7 @@ mod tests {
         let mut vocabulary = Vocabulary::default();
         assert!(vocabulary.take(&pieces[0]) && !vocabulary.take(&pieces[2]));
         assert!(vocabulary.take(&pieces[0]) && vocabulary.take(&pieces[1]) && vocabulary.take(&pieces[2]));
-        assert_eq!(vocabulary.decode([2, 1].into_iter()), Ok(b"dbc".to_vec()));
+        assert_eq!(joined(&vocabulary, &[2, 1]), Ok(b"dbc".to_vec()));
     }
 
     #[test]

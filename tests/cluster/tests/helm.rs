@@ -17,10 +17,9 @@ const DEFINITIONS: [&str; 7] =
 /// The shared cluster with all definitions, and the chart.
 async fn stage() -> Option<(&'static Cluster, Chart)> {
     static INSTALLED: OnceLock<()> = OnceLock::new();
-    let chart = Chart::find()?;
     let cluster = Cluster::shared().await?;
     INSTALLED.get_or_init(|| cluster.install(&DEFINITIONS));
-    Some((cluster, chart))
+    Some((cluster, Chart::ours()))
 }
 
 fn name(path: &Path) -> String {

@@ -38,7 +38,7 @@ async fn stage() -> Option<&'static Stage> {
     static STAGE: OnceCell<Option<Stage>> = OnceCell::const_new();
     let prepare = async || {
         Tools::find(&["pilot-discovery", "helm"])?;
-        let (binaries, chart, cluster) = (Binaries::find()?, Chart::find()?, Cluster::shared().await?);
+        let (binaries, chart, cluster) = (Binaries::find()?, Chart::ours(), Cluster::shared().await?);
         cluster.install(&["gateway-api", "inference-extension", "istio"]);
         Some(Stage { cluster, istiod: Istiod::start(cluster).await, chart, binaries })
     };

@@ -3,25 +3,9 @@
 
 #[cfg(test)]
 mod golden {
-    use std::path::PathBuf;
-
+    use host::module_bytes;
     use serde_json::Value;
     use wasmi::{Engine, Func, Instance, Linker, Memory, Module, Store, Val};
-
-    /// The built module: `KVASIR_WASM`, else where `wasm-build.sh` puts it. Absent: loud, and an error in CI.
-    fn module_bytes() -> Option<Vec<u8>> {
-        let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/wasm/kvasir_filter.wasm");
-        let path = std::env::var_os("KVASIR_WASM").map_or_else(|| PathBuf::from(built), PathBuf::from);
-        match std::fs::read(&path) {
-            Ok(bytes) => Some(bytes),
-            Err(error) => {
-                let message = format!("{}: {error}; build it with ./wasm-build.sh", path.display());
-                assert!(std::env::var_os("CI").is_none(), "{message}");
-                println!("NOT RUN: {message}");
-                None
-            }
-        }
-    }
 
     struct Filter {
         store: Store<()>,

@@ -5,8 +5,8 @@
 #[cfg(test)]
 mod memory {
     use std::collections::BTreeMap;
-    use std::path::PathBuf;
 
+    use host::module_bytes;
     use kvasir_filter::log::{Head, key, seal};
     use prost::Message as _;
     use shared::clock::Timestamp;
@@ -26,21 +26,6 @@ mod memory {
     const GROUP: usize = 40;
     const NOT_FOUND: i32 = 1;
     const ROOT: i32 = 1;
-
-    /// The built module: `KVASIR_WASM`, else where `wasm-build.sh` puts it. Absent: loud, and an error in CI.
-    fn module_bytes() -> Option<Vec<u8>> {
-        let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/wasm/kvasir_filter.wasm");
-        let path = std::env::var_os("KVASIR_WASM").map_or_else(|| PathBuf::from(built), PathBuf::from);
-        match std::fs::read(&path) {
-            Ok(bytes) => Some(bytes),
-            Err(error) => {
-                let message = format!("{}: {error}; build it with ./wasm-build.sh", path.display());
-                assert!(std::env::var_os("CI").is_none(), "{message}");
-                println!("NOT RUN: {message}");
-                None
-            }
-        }
-    }
 
     /// What the host keeps for the module.
     #[derive(Default)]

@@ -92,7 +92,7 @@ impl<'a> TokenIds<'a> {
     }
 
     /// The ids, in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = u32> + use<'a> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = u32> + Clone + use<'a> {
         self.bytes.as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id))
     }
 

@@ -1,8 +1,9 @@
 //! The one key that clients may not send to an engine, and how it is taken out of a body without moving a byte.
 //!
-//! `kv_cache_report_mode` inside a request's `vllm_xargs` (or its sampling parameters' `extra_args`) makes vLLM announce blocks that it holds already, and its events do not tell such an
-//! announcement from a new block: whoever counts blocks is off for good. vLLM ignores arguments that it does not know, so
-//! a meaningless name of the same length is enough, and `content-length` stays right.
+//! `kv_cache_report_mode` inside a request's `vllm_xargs` (or its sampling parameters' `extra_args`) makes vLLM announce
+//! blocks that it holds already, and its events do not tell such an announcement from a new block: whoever counts blocks is
+//! off for good. vLLM ignores arguments that it does not know, so a meaningless name of the same length is enough, and
+//! `content-length` stays right.
 
 use std::ops::Range;
 

@@ -186,7 +186,9 @@ fn vocabularies_come_in_pieces_and_go_with_their_rendering_or_by_themselves() {
     };
     let of = |sync: &TableSync| {
         let known = sync.table().pools.values().next().unwrap().vocabularies.get("a").cloned();
-        known.map(|vocabulary| vocabulary.decode([1, 0].into_iter()).ok())
+        known.map(|vocabulary| {
+            vocabulary.decode([1, 0].into_iter()).map(|text| text.flatten().copied().collect::<Vec<u8>>()).ok()
+        })
     };
     let rendering = wire::Rendering { model: "a".to_owned(), ..wire::Rendering::default() };
     let none = wire::VocabularyPiece { model: "a".to_owned(), ..wire::VocabularyPiece::default() };

@@ -16,13 +16,13 @@ use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
 /// For what should take a second at most, on a machine that is busy with other things.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
-/// One listener that answers at every loopback address: the engine of all pods.
+/// One listener that answers at every address of the loopback device, and nowhere else: the engine of all pods.
 pub(crate) struct Engines {
     pub(crate) port: u16,
 }
@@ -30,7 +30,10 @@ pub(crate) struct Engines {
 impl Engines {
     /// Answers until the test's runtime ends.
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind_device(Some(b"lo")).unwrap();
+        socket.bind("0.0.0.0:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1024).unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -123,9 +126,9 @@ pub(crate) async fn cluster_with(bundles: &[&str]) -> Option<Cluster> {
 
 /// The account of a control plane that may read what discovery reads.
 pub(crate) async fn reader(namespace: &Namespace<'_>) -> Access {
-    let read: &[&str] = &["get", "list", "watch"];
+    let read: &[&str] = &["list", "watch"];
     let rules: &[(&str, &[&str], &[&str])] = &[
-        ("", &["pods"], &["list", "watch"]),
+        ("", &["pods"], read),
         ("inference.networking.k8s.io", &["inferencepools"], read),
         ("inference.networking.x-k8s.io", &["inferencepools"], read),
         ("llm-d.ai", &["inferenceobjectives", "inferencemodelrewrites"], read),
