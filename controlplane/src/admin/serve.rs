@@ -96,8 +96,8 @@ async fn pools(State(admin): State<Admin>) -> impl IntoResponse {
 }
 
 async fn leader(State(admin): State<Admin>) -> impl IntoResponse {
-    let Leadership { leads, holder } = admin.cluster.leadership.borrow().clone();
-    Json(json!({"leads": leads, "holder": holder}))
+    let Leadership { leads, holder, fault } = admin.cluster.leadership.borrow().clone();
+    Json(json!({"leads": leads, "holder": holder, "fault": fault}))
 }
 
 async fn endpoints(State(admin): State<Admin>, Query(wanted): Query<Wanted>) -> Response {

@@ -30,6 +30,8 @@ pub struct Leadership {
     pub leads: bool,
     /// Who does, as far as is known.
     pub holder: Option<String>,
+    /// What was wrong with the newest attempt to read or write the Lease.
+    pub fault: Option<String>,
 }
 
 /// One replica's part in the election.
@@ -41,6 +43,7 @@ pub struct LeaderElector {
     election: Election,
     /// As read or written last.
     lease: Option<Lease>,
+    fault: Option<String>,
     told: watch::Sender<Leadership>,
     metrics: Arc<Metrics>,
 }
@@ -57,7 +60,7 @@ impl LeaderElector {
         let (told, reader) = watch::channel(Leadership::default());
         let api = Api::default_namespaced(client);
         let election = Election::new(identity.clone(), settings.clone());
-        (Self { api, settings, identity, election, lease: None, told, metrics }, reader)
+        (Self { api, settings, identity, election, lease: None, fault: None, told, metrics }, reader)
     }
 
     /// Takes part until `stop`; then gives up the Lease if it is ours.
@@ -70,11 +73,14 @@ impl LeaderElector {
             let left = end.map_or(self.settings.renew_deadline, |end| end.since(now));
             tokio::select! {
                 () = stop.cancelled() => break,
-                tried = timeout(left, self.attempt()) => match tried {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => warn!(lease = self.settings.lease, error = reason(&error), "election failed"),
-                    Err(_) => warn!(lease = self.settings.lease, "no answer about the Lease"),
+                tried = timeout(left, self.attempt()) => self.fault = match tried {
+                    Ok(Ok(())) => None,
+                    Ok(Err(error)) => Some(reason(&error)),
+                    Err(_) => Some("no answer about the Lease".to_owned()),
                 },
+            }
+            if let Some(error) = &self.fault {
+                warn!(lease = self.settings.lease, error, "election failed");
             }
             self.tell();
             let retry = clock::now().after(self.settings.retry_period);
@@ -135,7 +141,8 @@ impl LeaderElector {
     /// Says who leads, when that changed.
     fn tell(&self) {
         let leads = self.election.leads(clock::now());
-        let now = Leadership { leads, holder: self.election.holder().map(str::to_owned) };
+        let holder = self.election.holder().map(str::to_owned);
+        let now = Leadership { leads, holder, fault: self.fault.clone() };
         self.metrics.leads(&self.settings.lease, leads);
         self.told.send_if_modified(|told| {
             if told.leads != now.leads {

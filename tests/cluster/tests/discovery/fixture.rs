@@ -151,6 +151,25 @@ pub(crate) fn inference_pool(name: &str, labels: &Value, ports: &[u16]) -> Value
     })
 }
 
+pub(crate) const OBJECTIVE: Kind = Kind::new("llm-d.ai/v1alpha2", "InferenceObjective", "inferenceobjectives");
+pub(crate) const REWRITE: Kind = Kind::new("llm-d.ai/v1alpha2", "InferenceModelRewrite", "inferencemodelrewrites");
+
+/// For requests to `pool`, a reference.
+pub(crate) fn objective(name: &str, priority: i32, pool: &Value) -> Value {
+    json!({
+        "apiVersion": "llm-d.ai/v1alpha2", "kind": "InferenceObjective", "metadata": {"name": name},
+        "spec": {"priority": priority, "poolRef": pool},
+    })
+}
+
+/// Every request to `pool`, a reference, is for `model`.
+pub(crate) fn rewrite(name: &str, model: &str, pool: &Value) -> Value {
+    json!({
+        "apiVersion": "llm-d.ai/v1alpha2", "kind": "InferenceModelRewrite", "metadata": {"name": name},
+        "spec": {"poolRef": pool, "rules": [{"targets": [{"modelRewrite": model}]}]},
+    })
+}
+
 pub(crate) async fn create(namespace: &Namespace<'_>, kind: Kind, object: Value) {
     let object: DynamicObject = serde_json::from_value(object).unwrap();
     namespace.of(kind).create(&PostParams::default(), &object).await.unwrap();

@@ -9,6 +9,7 @@
 )]
 
 mod fixture;
+mod grants;
 mod leader;
 mod outages;
 mod pods;

@@ -4,12 +4,10 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Engines, Plane, are, automatic, change, cluster_with, create, inference_pool, pod, reader, states,
+    Engines, OBJECTIVE, Plane, REWRITE, are, automatic, change, cluster_with, create, inference_pool, objective, pod,
+    reader, rewrite, states,
 };
 use cluster::kind::{ALPHA_POOL, Kind, POOL};
-
-const OBJECTIVE: Kind = Kind::new("llm-d.ai/v1alpha2", "InferenceObjective", "inferenceobjectives");
-const REWRITE: Kind = Kind::new("llm-d.ai/v1alpha2", "InferenceModelRewrite", "inferencemodelrewrites");
 
 fn names(view: &controlplane::datastore::View) -> Vec<&str> {
     view.pools.iter().map(|pool| pool.name.as_str()).collect()
@@ -30,16 +28,8 @@ async fn pools_come_with_their_inference_pool_and_drain_when_it_goes() {
     plane.until("a pool", |view| states(view, &pool) == are(&[("p1", "ready")])).await;
 
     let reference = json!({"group": "inference.networking.k8s.io", "kind": "InferencePool", "name": "llama"});
-    let objective = json!({
-        "apiVersion": "llm-d.ai/v1alpha2", "kind": "InferenceObjective", "metadata": {"name": "batch"},
-        "spec": {"priority": -10, "poolRef": reference},
-    });
-    create(&namespace, OBJECTIVE, objective).await;
-    let rewrite = json!({
-        "apiVersion": "llm-d.ai/v1alpha2", "kind": "InferenceModelRewrite", "metadata": {"name": "canary"},
-        "spec": {"poolRef": reference, "rules": [{"targets": [{"modelRewrite": "llama-2"}]}]},
-    });
-    create(&namespace, REWRITE, rewrite).await;
+    create(&namespace, OBJECTIVE, objective("batch", -10, &reference)).await;
+    create(&namespace, REWRITE, rewrite("canary", "llama-2", &reference)).await;
     plane
         .until_get("/api/v1/pools", |text| {
             let shown: Value = serde_json::from_str(text).unwrap();
