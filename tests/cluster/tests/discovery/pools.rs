@@ -7,7 +7,7 @@ use crate::fixture::{
     Engines, OBJECTIVE, Plane, REWRITE, are, automatic, change, cluster_with, create, inference_pool, objective, pod,
     reader, rewrite, states,
 };
-use cluster::kind::{ALPHA_POOL, Kind, POOL};
+use cluster::kind::{ALPHA_POOL, POOL};
 
 fn names(view: &controlplane::datastore::View) -> Vec<&str> {
     view.pools.iter().map(|pool| pool.name.as_str()).collect()
