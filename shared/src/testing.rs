@@ -21,6 +21,7 @@ pub(crate) fn settings() -> wire::PoolSettings {
         max_body_bytes: 10_000,
         session_header: "x-session-token".to_owned(),
         stale_after_ms: 2000,
+        profile: None,
     }
 }
 

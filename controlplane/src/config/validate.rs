@@ -199,6 +199,7 @@ fn settings(checks: &mut Checks, path: &str, raw: &raw::Pool) -> shared::wire::P
         max_body_bytes,
         session_header,
         stale_after_ms: u32::try_from(stale.as_millis()).unwrap_or(u32::MAX),
+        profile: None,
     }
 }
 

@@ -285,6 +285,7 @@ impl PoolState {
                 waiting: load.waiting,
                 kv_used: if load.kv_used.is_nan() { 0.0 } else { load.kv_used.clamp(0.0, 1.0) },
                 kv_capacity_tokens: load.kv_capacity_tokens().unwrap_or(0),
+                ..Scrape::default()
             });
             let others = Some(self.ledger.others(gateway, endpoint.id).wire());
             Some(LiveEndpoint { slot, scrape, slowness: self.rates.slowness(endpoint.id), others })

@@ -150,5 +150,6 @@ fn settings() -> wire::PoolSettings {
         max_body_bytes: 32 << 20,
         session_header: String::new(),
         stale_after_ms: 2000,
+        profile: None,
     }
 }

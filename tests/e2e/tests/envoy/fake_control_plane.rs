@@ -113,6 +113,7 @@ fn pool(addresses: &[String]) -> PoolChange {
         max_body_bytes: 1 << 20,
         session_header: String::new(),
         stale_after_ms: 2000,
+        profile: None,
     };
     let endpoints = endpoints.collect();
     PoolChange { name: "llama".to_owned(), settings: Some(settings), endpoints, ..PoolChange::default() }
