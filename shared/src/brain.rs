@@ -39,6 +39,9 @@ pub struct Brain {
     pub routes: RecentRoutes,
     /// What the control plane has not been told yet.
     pub outbox: Outbox,
+    /// By the ledger's number of an endpoint: when the last request went there that nobody held anything of.
+    cold: BTreeMap<u32, u64>,
+    cold_turns: u64,
     /// Compiled from the table.
     pub(crate) renderers: Renderers,
     heard: Option<Timestamp>,
@@ -211,6 +214,7 @@ impl Brain {
         let load = Load { uncached_tokens: uncached, context_tokens: context, prefilled_by: whole_body.then_some(due) };
         let ticket = self.ledger.book(first.id, load);
         self.routes.remember(prompt.chain, first.id, now);
+        self.remember_cold(name, &decision, first.id);
         self.outbox.routed(name, first.id, self.news(name, first.slot, prompt.chain), prompt.rendered);
         Some(Ok(Routed {
             choices,
@@ -259,6 +263,16 @@ impl Brain {
                 .collect();
         }
         report
+    }
+
+    /// A request that nobody holds anything of goes to `id`: some profiles spread these.
+    fn remember_cold(&mut self, name: &str, decision: &Decision, id: EndpointId) {
+        let profile = self.pool(name).and_then(|pool| pool.settings.profile.as_ref());
+        let cold = || decision.candidates.iter().all(|candidate| candidate.matched_tokens() <= 0.0);
+        if profile.is_some_and(|profile| profile.remembers_cold()) && cold() {
+            self.cold_turns += 1;
+            self.cold.insert(self.ledger.number(id), self.cold_turns);
+        }
     }
 
     /// The steering header for `choices` of the pool called `name`.

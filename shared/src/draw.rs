@@ -26,4 +26,10 @@ impl Draw {
         let wide = (self.next_u64() >> 32) * u64::from(bound);
         u32::try_from(wide >> 32).unwrap_or(0)
     }
+
+    /// A number in 0..1 with 53 random bits.
+    #[expect(clippy::cast_precision_loss, reason = "53 bits fit a float exactly")]
+    pub fn unit(&mut self) -> f64 {
+        (self.next_u64() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
+    }
 }

@@ -4,13 +4,15 @@ pub mod candidate;
 pub mod cost;
 pub mod explanation;
 pub mod picker;
+pub mod profile;
 
 use crate::draw::Draw;
 use crate::identity::{EndpointId, Slot};
 use crate::table::Pool;
-use crate::table::live::{LivePool, Work};
+use crate::table::live::{LivePool, Scrape, Work};
 use candidate::{Candidate, Dropped, drop_reason};
 use cost::{Demand, Supply};
+use profile::Scores;
 
 /// What the pass must know of the request.
 #[derive(Clone, Copy, Debug)]
@@ -38,10 +40,14 @@ pub struct Local {
     pub kv_used: f64,
     /// It refused requests moments ago.
     pub ejected: bool,
+    /// The engine's own figures, while they are fresh.
+    pub scraped: Option<Scrape>,
+    /// As in `Candidate`.
+    pub cold_turn: Option<u64>,
 }
 
 /// The outcome of a pass.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decision {
     /// Indices into `candidates`, best first; never empty.
     pub chosen: Vec<usize>,
@@ -55,6 +61,8 @@ pub struct Decision {
     pub last_resort: bool,
     /// True when the session decided.
     pub by_session: bool,
+    /// What the pool's profile scored; `None` when the cost decided.
+    pub scores: Option<Scores>,
 }
 
 impl Decision {
@@ -103,6 +111,15 @@ pub fn schedule(
             }
         }
     }
+    if let Some(profile) = &pool.settings.profile {
+        let outcome = profile::run(profile, (pool, live, request), &mut candidates, &mut dropped);
+        if outcome.chosen.is_empty() {
+            return Err(NoCandidate { dropped });
+        }
+        let profile::Outcome { chosen, scores } = outcome;
+        let decision = Decision { chosen, candidates, dropped, last_resort, ..Decision::default() };
+        return Ok(Decision { scores: Some(scores), ..decision });
+    }
     let Some(best) = candidates.iter().min_by(|a, b| a.cost.total_cmp(&b.cost)) else {
         return Err(NoCandidate { dropped });
     };
@@ -110,7 +127,7 @@ pub fn schedule(
     let preferred = request.session.and_then(|id| candidates.iter().position(|candidate| candidate.id == id));
     let choices = usize::try_from(pool.settings.choices).unwrap_or(1);
     let chosen = picker::pick(&candidates, band, choices, preferred, &mut Draw::from_seed(request.seed));
-    Ok(Decision { chosen, candidates, dropped, band, last_resort, by_session: preferred.is_some() })
+    Ok(Decision { chosen, candidates, dropped, band, last_resort, by_session: preferred.is_some(), scores: None })
 }
 
 fn weigh(live: &LivePool, slot: Slot, id: EndpointId, known: &Local, demand: &Demand) -> Candidate {
@@ -127,7 +144,16 @@ fn weigh(live: &LivePool, slot: Slot, id: EndpointId, known: &Local, demand: &De
         slowness: row.slowness,
     };
     let terms = cost::terms(demand, &supply, &live.rates);
-    Candidate { slot, id, uncached_tokens: cost::uncached_tokens(demand, &supply), cost: terms.total(), terms, supply }
+    Candidate {
+        slot,
+        id,
+        uncached_tokens: cost::uncached_tokens(demand, &supply),
+        cost: terms.total(),
+        terms,
+        supply,
+        scraped: known.scraped,
+        cold_turn: known.cold_turn,
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "token counts stay far below 2^53")]

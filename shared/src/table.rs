@@ -4,6 +4,7 @@
 pub mod codec;
 pub mod holders;
 pub mod live;
+pub mod profile;
 pub mod rendering;
 pub mod residency;
 pub mod sync;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::identity::{EndpointId, Slot};
+use profile::Profile;
 use rendering::Rendering;
 use residency::Residency;
 use vocabulary::Vocabulary;
@@ -71,6 +73,8 @@ pub struct PoolSettings {
     pub session_header: Option<String>,
     /// A load sample older than this is unknown, milliseconds.
     pub stale_after_ms: u32,
+    /// Choose by this instead of by cost.
+    pub profile: Option<Arc<Profile>>,
 }
 
 impl Default for PoolSettings {
@@ -85,6 +89,7 @@ impl Default for PoolSettings {
             max_body_bytes: 32 << 20,
             session_header: None,
             stale_after_ms: 2000,
+            profile: None,
         }
     }
 }

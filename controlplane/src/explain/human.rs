@@ -27,8 +27,9 @@ pub fn table(explanation: &Value, source: &str) -> String {
     let mut out = String::new();
     // Writing into a String cannot fail.
     let _written = header(&mut out, explanation, source);
-    let mut rows = vec![heading()];
-    rows.extend(list(explanation, "candidates").map(candidate));
+    let scorers = scorers(explanation);
+    let mut rows = vec![heading(&scorers)];
+    rows.extend(list(explanation, "candidates").map(|row| candidate(row, &scorers)));
     align(&mut out, &rows);
     let mut dropped = list(explanation, "dropped").peekable();
     if dropped.peek().is_some() {
@@ -52,6 +53,9 @@ fn header(out: &mut String, explanation: &Value, source: &str) -> std::fmt::Resu
     writeln!(out, "prefix       {}", text(explanation, "prefix"))?;
     let how = match explanation["decided_by"].as_str() {
         Some("session") => "its session".to_owned(),
+        Some("profile") => {
+            format!("the scheduling profile {}; the score is what decides", text(explanation, "profile"))
+        }
         Some("last_resort") => "cost, among endpoints of last resort".to_owned(),
         _ => format!("cost; costs within {} ms of the least are equal", text(explanation, "band_ms")),
     };
@@ -59,18 +63,35 @@ fn header(out: &mut String, explanation: &Value, source: &str) -> std::fmt::Resu
     writeln!(out, "destination  {}\n", text(explanation, "destination"))
 }
 
-fn heading() -> Vec<String> {
-    ["choice", "endpoint"].into_iter().chain(COLUMNS.map(|(heading, _)| heading)).map(str::to_owned).collect()
+/// Names of the profile's scorers; none where the cost decides.
+fn scorers(explanation: &Value) -> Vec<String> {
+    let first = list(explanation, "candidates").find_map(|row| row.get("scores")?.as_object());
+    first.map(|scores| scores.keys().cloned().collect()).unwrap_or_default()
 }
 
-fn candidate(row: &Value) -> Vec<String> {
-    let fields = ["choice", "endpoint"].into_iter().chain(COLUMNS.map(|(_, field)| field));
-    fields.map(|field| text(row, field)).collect()
+fn heading(scorers: &[String]) -> Vec<String> {
+    let mut row = vec!["choice".to_owned(), "endpoint".to_owned()];
+    if !scorers.is_empty() {
+        row.push("score".to_owned());
+        row.extend_from_slice(scorers);
+    }
+    row.extend(COLUMNS.map(|(heading, _)| heading.to_owned()));
+    row
+}
+
+fn candidate(row: &Value, scorers: &[String]) -> Vec<String> {
+    let mut cells = vec![text(row, "choice"), text(row, "endpoint")];
+    if !scorers.is_empty() {
+        cells.push(text(row, "score"));
+        cells.extend(scorers.iter().map(|scorer| text(&row["scores"], scorer)));
+    }
+    cells.extend(COLUMNS.map(|(_, field)| text(row, field)));
+    cells
 }
 
 /// Endpoints to the left, numbers to the right.
 fn align(out: &mut String, rows: &[Vec<String>]) {
-    let mut widths = vec![0; COLUMNS.len() + 2];
+    let mut widths = vec![0; rows.first().map_or(0, Vec::len)];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.len());
@@ -123,5 +144,21 @@ mod tests {
         assert!(rows[1].starts_with("     1  10.0.0.1:80        1.5         -"), "{:?}", rows[1]);
         assert!(rows[2].starts_with("     -  10.0.0.20:8000  1234.5         -"), "{:?}", rows[2]);
         assert_eq!(rows[3], "  10.0.0.3:80  draining");
+    }
+
+    #[test]
+    fn a_profiles_scores_come_first() {
+        let scores = json!({"prefix-cache-scorer": 0.5, "queue-scorer": 1.0});
+        let explanation = json!({
+            "decided_by": "profile", "profile": "default",
+            "candidates": [{"endpoint": "10.0.0.1:80", "choice": 1, "score": 3.5, "scores": scores, "cost_ms": 1.5}],
+        });
+        let table = table(&explanation, "from a test");
+        assert!(table.contains("the scheduling profile default"), "{table}");
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let lines: Vec<_> =
+            table.lines().filter(|line| line.contains("prefix-cache-scorer") || line.contains("0.1:80")).collect();
+        assert_eq!(words(lines[0])[..5], ["choice", "endpoint", "score", "prefix-cache-scorer", "queue-scorer"]);
+        assert_eq!(words(lines[1])[..6], ["1", "10.0.0.1:80", "3.5", "0.5", "1.0", "1.5"]);
     }
 }

@@ -65,8 +65,10 @@ pub enum NoEndpointReason {
     EmptyPool,
     /// All are unhealthy, draining or ejected.
     NoneReady,
-    /// Filters (adapter, role, subset, labels) left none.
+    /// None serves the model.
     AllFiltered,
+    /// The filters of the pool's scheduling profile left none.
+    Excluded,
     /// The pool stayed empty for as long as the request may wait.
     WaitExpired,
 }
@@ -141,6 +143,11 @@ fn judge(reject: &Reject) -> Verdict {
             "unknown_pool",
             format!("the gateway has no routing table for the pool `{}`", shortened(pool)),
         ),
+        // llm-d's status for it: others might have been served.
+        Reject::NoEndpoint { reason: NoEndpointReason::Excluded } => {
+            Verdict::new(429, "no_endpoint", no_endpoint_message(NoEndpointReason::Excluded))
+                .dropped("rejected-no-endpoints")
+        }
         Reject::NoEndpoint { reason } => {
             Verdict::new(503, "no_endpoint", no_endpoint_message(*reason)).dropped("rejected-no-endpoints")
         }
@@ -164,6 +171,7 @@ const fn no_endpoint_message(reason: NoEndpointReason) -> &'static str {
         NoEndpointReason::EmptyPool => "no endpoint is available: the pool is empty",
         NoEndpointReason::NoneReady => "no endpoint is available: none of the pool is ready",
         NoEndpointReason::AllFiltered => "no endpoint is available: none of the pool fits this request",
+        NoEndpointReason::Excluded => "no endpoint is available: the scheduling profile's filters left none",
         NoEndpointReason::WaitExpired => "no endpoint became available while the request waited in the queue",
     }
 }

@@ -95,6 +95,8 @@ impl Brain {
                     reload_tokens: (held(depth.any_chunks, depth.any_tokens) - matched).max(0.0),
                     kv_used: fresh.map_or(0.0, |scrape| scrape.kv_used),
                     ejected: number.is_some_and(|number| self.ledger.is_ejected(number, now)),
+                    scraped: fresh,
+                    cold_turn: number.and_then(|number| self.cold.get(&number).copied()),
                 }
             })
             .collect::<Vec<Local>>()

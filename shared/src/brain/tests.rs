@@ -117,3 +117,22 @@ fn a_scrape_older_than_the_pool_allows_is_unknown_and_not_full() {
     assert!((kv_used(2500) - 0.9).abs() < 1e-9);
     assert!(kv_used(2501) < 1e-9);
 }
+
+#[test]
+fn cold_requests_take_turns_where_the_profile_remembers_them() {
+    let scorer = |name: &str, kind| wire::Scorer { name: name.to_owned(), weight: 1.0, kind: Some(kind) };
+    let scorers = vec![scorer("no-hit-lru-scorer", wire::scorer::Kind::NoHitLru(true))];
+    let profile = wire::Profile { name: "default".to_owned(), scorers, ..wire::Profile::default() };
+    let mut three = pool("p", &[1, 2, 3], &[]);
+    three.settings.as_mut().unwrap().profile = Some(profile);
+    let mut brain = brain(vec![three]);
+    let mut turns = Vec::new();
+    for request_number in 0..6 {
+        let chain = [100 + request_number, 200 + request_number];
+        let routed = brain.route("p", &prompt(&chain), &request(request_number), false, at(0)).unwrap().unwrap();
+        turns.push(routed.decision.choices().next().unwrap().slot.index());
+        brain.ledger.release(routed.ticket);
+    }
+    assert_eq!(turns[..3], turns[3..], "the fourth goes where the first went");
+    assert_eq!(turns[..3].iter().collect::<std::collections::BTreeSet<_>>().len(), 3, "{turns:?}");
+}

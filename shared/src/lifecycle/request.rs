@@ -307,9 +307,12 @@ pub(super) fn request(ask: &Ask, wanted: &Wanted, brain: &Brain) -> Request {
 
 pub(super) fn refusal(none: &NoCandidate) -> Reject {
     use crate::scheduling::candidate::Dropped;
+    let any = |which: fn(Dropped) -> bool| none.dropped.iter().any(|&(_, reason)| which(reason));
     let reason = if none.dropped.is_empty() {
         NoEndpointReason::EmptyPool
-    } else if none.dropped.iter().any(|&(_, reason)| reason == Dropped::Draining) {
+    } else if any(|reason| matches!(reason, Dropped::Filter(_))) {
+        NoEndpointReason::Excluded
+    } else if any(|reason| reason == Dropped::Draining) {
         NoEndpointReason::NoneReady
     } else {
         NoEndpointReason::AllFiltered

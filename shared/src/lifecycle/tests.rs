@@ -445,3 +445,54 @@ fn token_ids_that_cannot_be_decoded_are_learned_and_say_why() {
         assert_eq!(of_ids(pool(vocabularies), &ids).1, why);
     }
 }
+
+fn profiled(filters: Vec<wire::Filter>) -> Brain {
+    let kind = Some(wire::scorer::Kind::Least(wire::Metric::WaitingRequests.into()));
+    let scorers = vec![wire::Scorer { name: "queue-scorer".to_owned(), weight: 2.0, kind }];
+    let profile = wire::Profile { name: "default".to_owned(), filters, scorers, ..wire::Profile::default() };
+    let mut rows = pool("p", &[1, 2], &[]);
+    rows.settings.as_mut().unwrap().profile = Some(profile);
+    let mut brain = brain(vec![rows]);
+    let scraped = |slot, waiting| wire::LiveEndpoint {
+        slot,
+        slowness: 1.0,
+        scrape: Some(wire::Scrape { waiting, ..wire::Scrape::default() }),
+        ..wire::LiveEndpoint::default()
+    };
+    let endpoints = vec![scraped(0, 4), scraped(1, 9)];
+    let live = wire::LivePool { name: "p".to_owned(), gateways: 1, endpoints, ..wire::LivePool::default() };
+    brain.set_live(wire::Live { epoch: 1, pools: vec![live] }, at(0)).unwrap();
+    brain
+}
+
+#[test]
+fn a_pool_with_a_profile_chooses_by_its_scores_and_says_so() {
+    let mut brain = profiled(vec![]);
+    let mut driven = post(&mut brain, CHAT, &[("x-kvasir-explain", "1")], chat_body("m", "hi").as_bytes(), at(0));
+    assert_eq!(driven.destination(), ["10.0.0.1:1", "10.0.0.1:2"]);
+    let told = decision(&mut driven, &mut brain);
+    assert_eq!((&told["decided_by"], &told["profile"]), (&"profile".into(), &"default".into()));
+    assert_eq!(told["candidates"][0]["score"], 2.0);
+    assert_eq!(told["candidates"][0]["scores"]["queue-scorer"], 1.0);
+    assert_eq!(told["candidates"][1]["score"], 0.0);
+}
+
+#[test]
+fn filters_that_leave_nobody_are_named_and_answered_429() {
+    let limits = vec![wire::MetricLimit { metric: wire::Metric::WaitingRequests.into(), most: 4.0 }];
+    let filter = |limits| wire::Filter {
+        name: "utilization-filter".to_owned(),
+        kind: Some(wire::filter::Kind::Limits(wire::MetricLimits { limits, fallback: false })),
+    };
+    let mut brain = profiled(vec![filter(limits)]);
+    let mut driven = post(&mut brain, CHAT, &[("x-kvasir-explain", "1")], chat_body("m", "hi").as_bytes(), at(0));
+    assert_eq!(driven.destination(), ["10.0.0.1:1"]);
+    let dropped = &decision(&mut driven, &mut brain)["dropped"];
+    assert_eq!((&dropped[0]["endpoint"], &dropped[0]["reason"]), (&"10.0.0.1:2".into(), &"utilization-filter".into()));
+
+    let none = vec![wire::MetricLimit { metric: wire::Metric::WaitingRequests.into(), most: 3.0 }];
+    let mut brain = profiled(vec![filter(none)]);
+    let (status, body) = post(&mut brain, CHAT, &[], chat_body("m", "hi").as_bytes(), at(0)).reply();
+    assert_eq!(status, 429, "{body}");
+    assert!(body.contains("filters left none"), "{body}");
+}

@@ -1,8 +1,10 @@
 //! What a pass sees of an endpoint for this request, and why it was left out.
 
 use crate::identity::{EndpointId, Slot};
+use crate::table::live::Scrape;
 use crate::table::{Endpoint, EndpointState};
 
+use super::Request;
 use super::cost::{Supply, Terms};
 
 /// One endpoint in a pass.
@@ -20,6 +22,25 @@ pub struct Candidate {
     pub terms: Terms,
     /// The sum of the terms, seconds.
     pub cost: f64,
+    /// The engine's own figures, while they are fresh.
+    pub scraped: Option<Scrape>,
+    /// When the last request went there that nobody held anything of: larger is later, `None` is never.
+    pub cold_turn: Option<u64>,
+}
+
+impl Candidate {
+    /// Prompt tokens that it holds, in whatever tier.
+    #[must_use]
+    pub fn matched_tokens(&self) -> f64 {
+        self.supply.matched_tokens + self.supply.reload_tokens
+    }
+
+    /// Share of the prompt that it holds, 0..=1.
+    #[must_use]
+    pub fn matched_share(&self, request: &Request) -> f64 {
+        let prompt = request.demand.prompt_tokens;
+        if prompt > 0.0 { (self.matched_tokens() / prompt).min(1.0) } else { 0.0 }
+    }
 }
 
 /// Why an endpoint was no candidate.
@@ -33,6 +54,8 @@ pub enum Dropped {
     Ejected,
     /// It does not serve the model.
     ModelNotServed,
+    /// A filter of the profile took it out: the one with this number.
+    Filter(u8),
 }
 
 impl Dropped {
@@ -44,6 +67,7 @@ impl Dropped {
             Self::Unhealthy => "unhealthy",
             Self::Ejected => "ejected",
             Self::ModelNotServed => "model_not_served",
+            Self::Filter(_) => "filtered",
         }
     }
 
@@ -52,7 +76,7 @@ impl Dropped {
     pub const fn is_last_resort(self) -> bool {
         match self {
             Self::Unhealthy | Self::Ejected => true,
-            Self::Draining | Self::ModelNotServed => false,
+            Self::Draining | Self::ModelNotServed | Self::Filter(_) => false,
         }
     }
 }

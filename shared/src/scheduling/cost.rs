@@ -98,6 +98,13 @@ pub fn terms(demand: &Demand, supply: &Supply, rates: &Rates) -> Terms {
     }
 }
 
+/// Time per output token of this request if it went there now, seconds: the step of a batch with its context in it.
+#[must_use]
+pub fn step_seconds(demand: &Demand, supply: &Supply, rates: &Rates) -> f64 {
+    let context = tokens(supply.work.context_tokens) + demand.prompt_tokens + demand.output_tokens / 2.0;
+    supply.slowness * (rates.s0 + rates.k * context)
+}
+
 /// How far above the best cost a pod may be and still be drawn, seconds: with other gateways deciding at the same time,
 /// whoever looks best to one looks best to all.
 #[must_use]

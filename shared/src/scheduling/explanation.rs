@@ -1,11 +1,14 @@
 //! A decision in words that people and tools read: compact JSON, every term in milliseconds, best first.
 
 use core::fmt;
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::candidate::Dropped;
 use super::{Decision, Request};
 use crate::table::Pool;
+use crate::table::profile::Profile;
 
 /// Candidates that an explanation in a header lists; it has to stay small.
 const LISTED: usize = 8;
@@ -23,8 +26,11 @@ pub struct Explanation<'a> {
     pub prefix: String,
     /// Costs within this of the best were equal, milliseconds.
     pub band_ms: f64,
-    /// `cost`, `session`, or `last_resort`.
+    /// `cost`, `profile`, `session`, or `last_resort`.
     pub decided_by: &'static str,
+    /// The scheduling profile, when one decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<&'a str>,
     /// Best first.
     pub candidates: Vec<ExplainedCandidate<'a>>,
     /// Endpoints that were not weighed.
@@ -64,6 +70,12 @@ pub struct ExplainedCandidate<'a> {
     /// Position in the steering header, from 1; absent when it is not in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub choice: Option<usize>,
+    /// The weighted sum of the profile's scores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
+    /// What each of the profile's scorers said, 0..=1.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub scores: BTreeMap<&'a str, f64>,
     /// The sum.
     pub cost_ms: f64,
     /// Time to this request's first token.
@@ -101,8 +113,8 @@ pub struct ExplainedCandidate<'a> {
 pub struct ExplainedDrop<'a> {
     /// `ip:port`.
     pub endpoint: &'a str,
-    /// Why.
-    pub reason: &'static str,
+    /// Why; the filter's name when one of the profile's took it out.
+    pub reason: &'a str,
 }
 
 impl Explanation<'_> {
@@ -129,17 +141,22 @@ pub fn explain<'a>(
     };
     let mut order: Vec<usize> = (0..decision.candidates.len()).collect();
     let rank = |index: usize| decision.chosen.iter().position(|&chosen| chosen == index);
+    let score = |index: usize| decision.scores.as_ref().and_then(|scores| scores.totals.get(index)).copied();
     let cost = |index: usize| decision.candidates.get(index).map_or(f64::INFINITY, |candidate| candidate.cost);
+    let worse = |index: usize| score(index).map_or_else(|| cost(index), |score| -score);
     order.sort_by(|&a, &b| {
         let ranks = rank(a).unwrap_or(usize::MAX).cmp(&rank(b).unwrap_or(usize::MAX));
-        ranks.then(cost(a).total_cmp(&cost(b)))
+        ranks.then(worse(a).total_cmp(&worse(b)))
     });
+    let profile = pool.settings.profile.as_deref().filter(|_| decision.scores.is_some());
     let candidates = order.iter().filter_map(|&index| {
         let candidate = decision.candidates.get(index)?;
         let (supply, terms) = (&candidate.supply, &candidate.terms);
         Some(ExplainedCandidate {
             endpoint: address(candidate.slot),
             choice: rank(index).map(|rank| rank + 1),
+            score: score(index).map(to_4_digits),
+            scores: scores_of(decision, profile, index),
             cost_ms: to_ms(candidate.cost),
             own_ttft_ms: to_ms(terms.own_ttft),
             queue_harm_ms: to_ms(terms.queue_harm),
@@ -153,7 +170,7 @@ pub fn explain<'a>(
             decoding: supply.work.decoding,
             queued_tokens: supply.work.queued_tokens,
             context_tokens: supply.work.context_tokens,
-            kv_used: libm::round(supply.kv_used * 1e4) / 1e4,
+            kv_used: to_4_digits(supply.kv_used),
             slowness: supply.slowness,
         })
     });
@@ -163,18 +180,41 @@ pub fn explain<'a>(
         prompt_tokens: rounded(request.demand.prompt_tokens),
         prefix: PrefixSource::default().to_string(),
         band_ms: to_ms(decision.band),
-        decided_by: match (decision.by_session, decision.last_resort) {
-            (true, _) => "session",
-            (false, true) => "last_resort",
-            (false, false) => "cost",
+        decided_by: match (decision.by_session, decision.last_resort, profile) {
+            (true, _, _) => "session",
+            (false, true, _) => "last_resort",
+            (false, false, Some(_)) => "profile",
+            (false, false, None) => "cost",
         },
+        profile: profile.map(|profile| profile.name.as_str()),
         candidates: candidates.collect(),
         dropped: decision
             .dropped
             .iter()
-            .map(|&(slot, reason)| ExplainedDrop { endpoint: address(slot), reason: reason.name() })
+            .map(|&(slot, reason)| ExplainedDrop { endpoint: address(slot), reason: named(reason, pool) })
             .collect(),
     }
+}
+
+/// What each scorer said of the candidate at `index`.
+fn scores_of<'a>(decision: &Decision, profile: Option<&'a Profile>, index: usize) -> BTreeMap<&'a str, f64> {
+    let row = decision.scores.as_ref().and_then(|scores| scores.rows.get(index));
+    let scorers = profile.into_iter().flat_map(|profile| &profile.scorers);
+    scorers.zip(row.into_iter().flatten()).map(|(scorer, &score)| (scorer.name.as_str(), to_4_digits(score))).collect()
+}
+
+fn named(reason: Dropped, pool: &Pool) -> &str {
+    let filters = pool.settings.profile.as_ref().map(|profile| &profile.filters);
+    match reason {
+        Dropped::Filter(number) => filters
+            .and_then(|filters| filters.get(usize::from(number)))
+            .map_or(reason.name(), |filter| filter.name.as_str()),
+        Dropped::Draining | Dropped::Unhealthy | Dropped::Ejected | Dropped::ModelNotServed => reason.name(),
+    }
+}
+
+fn to_4_digits(value: f64) -> f64 {
+    libm::round(value * 1e4) / 1e4
 }
 
 fn to_ms(seconds: f64) -> f64 {

@@ -1,12 +1,15 @@
 //! Bytes off the wire -> typed changes. Every check on untrusted bytes is here: what comes out can be applied without
 //! failing, so a refused update has changed nothing.
 
+mod profile;
+
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use prost::Message;
 
 use super::holders::Holder;
-use super::live::{LiveEndpoint, LivePool, Rates, Scrape, Work};
+use super::live::{Adapters, Details, LiveEndpoint, LivePool, Rates, Scrape, Work};
 use super::rendering::{Frontend, Rendering};
 use super::vocabulary::Piece;
 use super::{Endpoint, EndpointState, Model, PoolSettings, TableVersion};
@@ -164,6 +167,7 @@ fn settings(raw: wire::PoolSettings) -> Result<PoolSettings, Malformed> {
         max_body_bytes: raw.max_body_bytes,
         session_header: Some(raw.session_header.to_ascii_lowercase()).filter(|name| !name.is_empty()),
         stale_after_ms: raw.stale_after_ms,
+        profile: raw.profile.map(profile::profile).transpose()?.map(Arc::new),
     })
 }
 
@@ -253,18 +257,36 @@ pub fn live(raw: wire::Live) -> Result<Vec<(String, LivePool)>, Malformed> {
 
 fn live_pool(raw: wire::LivePool) -> Result<(String, LivePool), Malformed> {
     let rates = raw.rates.as_ref().map(rates).transpose()?.unwrap_or_default();
-    let mut endpoints = Vec::new();
+    let (mut endpoints, mut details) = (Vec::new(), Vec::new());
     for row in raw.endpoints {
         let index = slot(row.slot)?.index();
-        if endpoints.len() <= index {
-            endpoints.resize(index + 1, LiveEndpoint::default());
-        }
-        if let Some(place) = endpoints.get_mut(index) {
-            *place = live_endpoint(&row)?;
+        put(&mut endpoints, index, live_endpoint(&row)?);
+        if let Some(known) = row.scrape.and_then(scraped_details) {
+            put(&mut details, index, known);
         }
     }
     let arrivals_per_second = not_negative(raw.arrivals_per_second, "arrivals_per_second")?;
-    Ok((raw.name, LivePool { rates, gateways: raw.gateways, arrivals_per_second, endpoints }))
+    Ok((raw.name, LivePool { rates, gateways: raw.gateways, arrivals_per_second, endpoints, details }))
+}
+
+fn put<T: Clone + Default>(rows: &mut Vec<T>, index: usize, row: T) {
+    if rows.len() <= index {
+        rows.resize(index + 1, T::default());
+    }
+    if let Some(place) = rows.get_mut(index) {
+        *place = row;
+    }
+}
+
+fn scraped_details(raw: wire::Scrape) -> Option<Details> {
+    let adapters = raw.adapters.map(|raw| Adapters {
+        running: raw.running,
+        waiting: raw.waiting,
+        in_use: raw.in_use,
+        most: Some(raw.most).filter(|&most| most > 0),
+    });
+    let details = Details { adapters, attributes: raw.attributes };
+    (details != Details::default()).then_some(details)
 }
 
 fn live_endpoint(raw: &wire::LiveEndpoint) -> Result<LiveEndpoint, Malformed> {

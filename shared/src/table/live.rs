@@ -1,5 +1,7 @@
 //! What changes all the time: load, other gateways' bookings, fitted rates. Always whole; the newest replaces the last.
 
+use std::collections::BTreeMap;
+
 use crate::identity::Slot;
 use crate::wire;
 
@@ -14,6 +16,30 @@ pub struct LivePool {
     pub arrivals_per_second: f64,
     /// Indexed by slot.
     pub endpoints: Vec<LiveEndpoint>,
+    /// Indexed by slot; shorter where nothing more is known.
+    pub details: Vec<Details>,
+}
+
+/// What only some scheduling profiles look at.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Details {
+    /// LoRA adapters; `None`: unknown.
+    pub adapters: Option<Adapters>,
+    /// By number of the profile's attribute.
+    pub attributes: BTreeMap<u32, f64>,
+}
+
+/// LoRA adapters on an engine, as indices into the pool's models.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Adapters {
+    /// In the batch.
+    pub running: Vec<u32>,
+    /// Of requests that wait.
+    pub waiting: Vec<u32>,
+    /// Both, those that no model list names included.
+    pub in_use: u32,
+    /// Places.
+    pub most: Option<u32>,
 }
 
 /// Fitted rates of facts the cost needs (`scheduling::cost`); seconds and tokens.
@@ -157,6 +183,12 @@ impl LivePool {
     #[must_use]
     pub fn endpoint(&self, slot: Slot) -> LiveEndpoint {
         self.endpoints.get(slot.index()).copied().unwrap_or_default()
+    }
+
+    /// What else is known of the endpoint at `slot`.
+    #[must_use]
+    pub fn details(&self, slot: Slot) -> Option<&Details> {
+        self.details.get(slot.index())
     }
 }
 

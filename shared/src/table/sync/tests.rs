@@ -6,6 +6,7 @@ use super::*;
 use crate::identity::Slot;
 use crate::table::holders::Holder;
 use crate::wire;
+use crate::wire::scorer::Kind;
 
 fn endpoint(slot: u32, port: u16) -> wire::Endpoint {
     wire::Endpoint { slot, address: format!("10.0.0.1:{port}"), ..wire::Endpoint::default() }
@@ -80,6 +81,17 @@ fn a_removed_pool_is_gone() {
     assert!(sync.table().pools.is_empty());
 }
 
+fn profiled(
+    good: &wire::PoolSettings,
+    filters: Vec<wire::Filter>,
+    weight: f64,
+    kind: Option<Kind>,
+) -> wire::PoolSettings {
+    let scorers = vec![wire::Scorer { name: "s".to_owned(), weight, kind }];
+    let profile = Some(wire::Profile { filters, scorers, ..wire::Profile::default() });
+    wire::PoolSettings { profile, ..good.clone() }
+}
+
 #[test]
 fn each_broken_rule_is_refused_by_name() {
     let bad_settings = |settings| wire::PoolChange { settings: Some(settings), ..pool(vec![], vec![]) };
@@ -100,7 +112,12 @@ fn each_broken_rule_is_refused_by_name() {
         (pool(vec![], vec![wire::ResidencyGroup { tokens: vec![1, 2], ..group(&[0], &[1]) }]), "residency.tokens"),
         (bad_settings(wire::PoolSettings { chunk_bytes: 0, ..good.clone() }), "settings.chunk_bytes"),
         (bad_settings(wire::PoolSettings { choices: 9, ..good.clone() }), "settings.choices"),
-        (bad_settings(wire::PoolSettings { slo_ttft_seconds: f64::NAN, ..good }), "settings.slo_ttft_seconds"),
+        (bad_settings(wire::PoolSettings { slo_ttft_seconds: f64::NAN, ..good.clone() }), "settings.slo_ttft_seconds"),
+        (bad_settings(profiled(&good, vec![], 1.0, None)), "scorers.kind"),
+        (bad_settings(profiled(&good, vec![], f64::INFINITY, Some(Kind::Complement(4)))), "scorers.weight"),
+        (bad_settings(profiled(&good, vec![], 1.0, Some(Kind::Least(5)))), "metric"),
+        (bad_settings(profiled(&good, vec![], 1.0, Some(Kind::LoadAware(0)))), "scorers.load_aware"),
+        (bad_settings(profiled(&good, vec![wire::Filter::default()], 1.0, Some(Kind::Session(true)))), "filters.kind"),
     ];
     for (change, want) in cases {
         let mut sync = synced();
