@@ -51,6 +51,8 @@ pub struct Setting {
     pub rate: u32,
     /// Requests in all.
     pub requests: u32,
+    /// Of 100 requests, so many repeat one that is still being answered.
+    pub echoes: u32,
     /// Of 100,000 generated tokens, so many are spelt in others that the tokenizer would not choose.
     pub slips: u32,
     /// When the gateway hears of a step.
@@ -115,7 +117,7 @@ pub enum ExactnessError {
 /// When a part of the loop refuses what the part before it made.
 pub fn run(setting: &Setting) -> Result<Tally, ExactnessError> {
     let template = ChatTemplate::compile(CHAT_TEMPLATE, TemplateOptions::default()).map_err(Unrendered::from)?;
-    let mut chats = Chats::new(Random::new(setting.seed, 1));
+    let mut chats = Chats::new(setting.echoes, Random::new(setting.seed, 1));
     let mut random = Random::new(setting.seed, 2);
     let mut pods = Pods::new(setting)?;
     let mut sight = Sight::new(setting.chunk_bytes, setting.lesion)?;
@@ -160,6 +162,7 @@ pub fn run(setting: &Setting) -> Result<Tally, ExactnessError> {
         expected.insert(id, predicted.get(goes).copied().unwrap_or(0));
         pods.submit(goes, id, ask, now)?;
     }
+    tally.twins = pods.twins();
     tally.counters = sight.counters();
     tally.removals = sight.removals();
     tally.alarms = sight.alarms();

@@ -16,7 +16,7 @@ const COARSE: (u32, u16) = (16, 256);
 fn ran(setting: Setting) -> Tally {
     let tally = run(&setting).unwrap();
     println!(
-        "{} pods of {:>5} tokens ({:.2} in use), blocks of {:>2}, chunks of {:>3}, {}/s, seed {}, {:?}, {:?}: removed {} | \
+        "{} pods of {:>5} tokens ({:.2} in use), blocks of {:>2}, chunks of {:>3}, {}/s, seed {}, {:?}, {:?}: removed {} | twins {} | \
          orphans {} | {} slips {} alarms",
         setting.pods,
         setting.pod_tokens,
@@ -28,6 +28,7 @@ fn ran(setting: Setting) -> Tally {
         setting.news,
         setting.lesion,
         tally.removals,
+        tally.twins,
         tally.counters.orphans,
         tally.slips,
         tally.alarms,
@@ -71,6 +72,7 @@ const fn setting(pods: u32, (block_size, chunk_bytes): (u32, u16), lesion: Lesio
         pod_tokens: 24_000,
         rate: 2,
         requests: 6000,
+        echoes: 0,
         slips: 0,
         news: News::AtStepEnd,
         lesion,
@@ -147,7 +149,7 @@ fn answers_that_no_tokenizer_would_write_are_found_out_and_no_longer_counted_as_
 
 /// Caches of about 1.1 times what their running requests hold: whoever is let in evicts.
 const fn pressed(point: (u32, u16), seed: u64) -> Setting {
-    Setting { pod_tokens: 6000, rate: 40, requests: 2500, seed, ..setting(8, point, Lesion::Nothing) }
+    Setting { pod_tokens: 6000, rate: 40, requests: 2000, echoes: 5, seed, ..setting(8, point, Lesion::Nothing) }
 }
 
 /// Never more than one block too many, never less than a chunk allows, and all runs together at the bar.
@@ -158,6 +160,7 @@ fn follows(runs: &[(Setting, Tally)], account: fn(&Tally) -> &Account) {
         assert!(errors.over(1.0) <= 1.0, "{setting:?}: {} blocks too many", errors.over(1.0));
         assert!(errors.under(1.0) <= 4.0, "{setting:?}: {} blocks too few", errors.under(1.0));
         assert!(tally.used(0.5) >= 1.0 / 1.3 && tally.removals >= 10_000, "{setting:?} is no pressure");
+        assert!(tally.twins >= 10, "{setting:?}: {} blocks were stored twice", tally.twins);
         assert_eq!((tally.counters.orphans, tally.counters.shed, tally.alarms), (0, 0, 0));
         contested += account(tally).contested;
         near_best += account(tally).near_best;

@@ -115,6 +115,11 @@ impl Pods {
         self.pods.iter().map(|pod| pod.engine.metrics().kv_used)
     }
 
+    /// Blocks that they stored though they had them already.
+    pub(super) fn twins(&self) -> u64 {
+        self.pods.iter().map(|pod| pod.told.twins()).sum()
+    }
+
     pub(super) fn submit(&mut self, pod: usize, id: u64, ask: Ask, now: f64) -> Result<(), SubmitError> {
         let Some(Pod { engine, .. }) = self.pods.get_mut(pod) else { return Ok(()) };
         engine.submit_described(RequestId(id), ask.spec, Some(Arc::new(ask.contents)), now)

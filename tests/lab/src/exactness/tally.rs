@@ -18,6 +18,8 @@ pub struct Tally {
     pub cached: (u64, u64),
     /// Shares of a cache that its running requests held when the next request came, over all pods and requests.
     pub used: Vec<f64>,
+    /// Blocks that engines stored though they had them already.
+    pub twins: u64,
     /// `BlockRemoved` events.
     pub removals: u64,
     /// Tokens that engines generated in another spelling.

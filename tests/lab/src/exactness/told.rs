@@ -11,6 +11,7 @@ use vllm_sim::engine::{BlockHash, CacheChange, Digest, Medium};
 #[derive(Default)]
 pub(super) struct Told {
     copies: HashMap<Digest, u32>,
+    twins: u64,
 }
 
 impl Told {
@@ -20,7 +21,9 @@ impl Told {
             match change {
                 CacheChange::Stored { contents, first, count, medium: Medium::Gpu } => {
                     for &digest in contents.digests.iter().skip(*first).take(*count) {
-                        *self.copies.entry(digest).or_default() += 1;
+                        let copies = self.copies.entry(digest).or_default();
+                        self.twins += u64::from(*copies > 0);
+                        *copies += 1;
                     }
                 }
                 CacheChange::Removed { digest, medium: Medium::Gpu } => self.drop_one(*digest),
@@ -36,6 +39,11 @@ impl Told {
     pub(super) fn prefix(&self, chain: &[BlockHash]) -> u32 {
         let blocks = chain.iter().take_while(|&&block| self.copies.contains_key(&Digest::from(block)));
         u32::try_from(blocks.count()).unwrap_or(u32::MAX)
+    }
+
+    /// Blocks stored although there was one like them.
+    pub(super) const fn twins(&self) -> u64 {
+        self.twins
     }
 
     fn drop_one(&mut self, digest: Digest) {
