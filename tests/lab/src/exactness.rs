@@ -1,14 +1,18 @@
 //! How true exact residency is: chats over engines whose caches overflow, followed through their own KV events alone, and
-//! before every request what a gateway predicts against what each engine holds.
+//! before every request what a gateway predicts against what each engine holds, has published, and finds in the end.
 //!
 //! Everything between an engine's cache and the prediction is real: encoded events, decoder, residency index, encoded table
-//! segments, template, chain. Events come at the end of an engine's step, so a prediction may be one step behind.
+//! segments, template, chain. Events come at the end of an engine's step, so a prediction is right about what was published
+//! (`Tally::told`) and up to a step behind what is held (`Tally::held`).
 
 mod chats;
 mod pods;
 mod sight;
 mod slips;
 mod tally;
+mod told;
+
+use std::collections::BTreeMap;
 
 use controlplane::vocabulary::ReadError;
 use shared::api::ApiKind;
@@ -19,7 +23,7 @@ use vllm_sim::engine::{ConfigError, SubmitError};
 use vllm_sim::language::vocabulary::{CHAT_TEMPLATE, encode};
 
 pub use self::sight::SightError;
-pub use self::tally::Tally;
+pub use self::tally::{Account, Errors, Tally};
 
 use self::chats::Chats;
 use self::pods::{Ask, Pods};
@@ -29,10 +33,6 @@ use crate::random::Random;
 
 /// The model that chains are rooted in.
 const MODEL: &str = "sim-model";
-/// Tokens that one pod's cache holds.
-const POD_TOKENS: u32 = 24_000;
-/// Requests a second over all pods.
-const RATE: f64 = 2.0;
 /// Share of requests that go anywhere instead of where the prediction says, so that content spreads.
 const STRAYS: f64 = 0.6;
 
@@ -45,14 +45,31 @@ pub struct Setting {
     pub block_size: u32,
     /// Bytes in a chunk.
     pub chunk_bytes: u16,
+    /// Tokens that one pod's cache holds.
+    pub pod_tokens: u32,
+    /// Requests a second over all pods.
+    pub rate: u32,
     /// Requests in all.
     pub requests: u32,
+    /// Of 100 requests, so many repeat one that is still being answered.
+    pub echoes: u32,
     /// Of 100,000 generated tokens, so many are spelt in others that the tokenizer would not choose.
     pub slips: u32,
+    /// When the gateway hears of a step.
+    pub news: News,
     /// What is broken.
     pub lesion: Lesion,
     /// Everything random comes from it.
     pub seed: u64,
+}
+
+/// When the gateway hears what a step changed in an engine's cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// When the step ends: as engines publish.
+    AtStepEnd,
+    /// When the step begins: as no engine does. What is left of the error then does not come from the wait for events.
+    AtStepBegin,
 }
 
 /// What a run breaks on purpose: a bar that still holds then proves nothing.
@@ -100,17 +117,26 @@ pub enum ExactnessError {
 /// When a part of the loop refuses what the part before it made.
 pub fn run(setting: &Setting) -> Result<Tally, ExactnessError> {
     let template = ChatTemplate::compile(CHAT_TEMPLATE, TemplateOptions::default()).map_err(Unrendered::from)?;
-    let mut chats = Chats::new(Random::new(setting.seed, 1));
+    let mut chats = Chats::new(setting.echoes, Random::new(setting.seed, 1));
     let mut random = Random::new(setting.seed, 2);
-    let mut pods = Pods::new(setting.pods, setting.block_size, POD_TOKENS)?;
+    let mut pods = Pods::new(setting)?;
     let mut sight = Sight::new(setting.chunk_bytes, setting.lesion)?;
     let mut slips = Slips::new(setting.slips, Random::new(setting.seed, 3));
     let mut tally = Tally::new(setting.block_size);
     let root = setting.lesion.root();
+    let mut expected = BTreeMap::new();
     let mut now = 0.0;
     for id in 0..u64::from(setting.requests) {
-        now += random.exponential(1.0 / RATE);
-        for (pod, payload) in pods.advance(now, |id| chats.answered(id)) {
+        now += random.exponential(1.0 / f64::from(setting.rate));
+        let payloads = pods.advance(now, |id, usage| {
+            chats.answered(id);
+            tally.cached.0 += u64::from(usage.cached_tokens);
+            tally.cached.1 += u64::from(usage.prompt_tokens);
+            if let Some(guess) = expected.remove(&id) {
+                tally.reported.add(guess, usage.cached_tokens);
+            }
+        });
+        for (pod, payload) in payloads {
             sight.hear(pod, &payload, Timestamp::from_secs_f64(now))?;
         }
         sight.publish(Timestamp::from_secs_f64(now))?;
@@ -129,10 +155,14 @@ pub fn run(setting: &Setting) -> Result<Tally, ExactnessError> {
             | Lesion::OtherModel
             | Lesion::OtherSalt => best(&predicted, &mut random),
         };
-        tally.decided(&predicted, &held, chosen);
+        tally.held.decided(&predicted, &held, chosen);
+        tally.told.decided(&predicted, &pods.told(&ask), chosen);
+        tally.used.extend(pods.used());
         let goes = if random.uniform() < STRAYS { anyone(setting.pods, &mut random) } else { chosen };
+        expected.insert(id, predicted.get(goes).copied().unwrap_or(0));
         pods.submit(goes, id, ask, now)?;
     }
+    tally.twins = pods.twins();
     tally.counters = sight.counters();
     tally.removals = sight.removals();
     tally.alarms = sight.alarms();

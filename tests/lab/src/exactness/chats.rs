@@ -1,5 +1,6 @@
 //! Conversations of several turns over a few dozen system prompts, some of which fork: an earlier turn gets another
-//! follow-up. A conversation goes on only when its answer is there. Text is prose, names, numbers and scripts of several
+//! follow-up. A conversation goes on only when its answer is there; an echo asks again what is still being answered, as a
+//! client that lost patience does, and gets the same answer. Text is prose, names, numbers and scripts of several
 //! bytes a character, so that blocks and chunks end anywhere.
 
 use std::collections::BTreeMap;
@@ -16,6 +17,8 @@ const ROLES: [&str; 2] = ["assistant", "user"];
 /// All conversations.
 pub(super) struct Chats {
     random: Random,
+    /// Of 100 requests, so many are echoes.
+    echoes: u32,
     systems: Vec<String>,
     popularity: Zipf,
     /// Whose turn it is to ask.
@@ -33,26 +36,37 @@ pub(super) struct Turn {
 }
 
 impl Chats {
-    pub(super) fn new(mut random: Random) -> Self {
+    pub(super) fn new(echoes: u32, mut random: Random) -> Self {
         let systems = (0..SYSTEM_PROMPTS).map(|_| text(&mut random, (60, 350))).collect();
         let popularity = Zipf::new(SYSTEM_PROMPTS, 0.6);
-        Self { random, systems, popularity, idle: Vec::new(), asked: BTreeMap::new() }
+        Self { random, echoes, systems, popularity, idle: Vec::new(), asked: BTreeMap::new() }
     }
 
     /// The request `id`.
     pub(super) fn next(&mut self, id: u64) -> Turn {
-        let mut messages = self.messages();
-        messages.push(text(&mut self.random, (5, 60)));
-        let body = body(&messages);
-        let answer = text(&mut self.random, (10, 80));
-        messages.push(answer.clone());
+        let messages = self.echo().unwrap_or_else(|| {
+            let mut messages = self.messages();
+            messages.extend([(5, 60), (10, 80)].map(|words| text(&mut self.random, words)));
+            messages
+        });
+        let (answer, asked) = messages.split_last().map_or(("", [].as_slice()), |(last, asked)| (last, asked));
+        let turn = Turn { body: body(asked), answer: format!("{answer}<|im_end|>") };
         self.asked.insert(id, messages);
-        Turn { body, answer: format!("{answer}<|im_end|>") }
+        turn
     }
 
     /// Request `id` has its answer.
     pub(super) fn answered(&mut self, id: u64) {
         self.idle.extend(self.asked.remove(&id).filter(|messages| messages.len() < LONGEST));
+    }
+
+    /// One of the conversations whose answer is on its way.
+    fn echo(&mut self) -> Option<Vec<String>> {
+        if self.echoes == 0 || self.random.below(100) >= u64::from(self.echoes) {
+            return None;
+        }
+        let at = pick(&mut self.random, u64::try_from(self.asked.len()).unwrap_or(0).max(1));
+        self.asked.values().nth(at).cloned()
     }
 
     fn messages(&mut self) -> Vec<String> {

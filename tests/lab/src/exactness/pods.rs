@@ -3,17 +3,30 @@
 use std::sync::Arc;
 
 use vllm_sim::engine::{
-    BlockContents, CacheRecord, ChainBuilder, ChainSeed, ConfigError, Engine, EngineConfig, EngineEvent, PromptSpec,
-    RequestId, SubmitError,
+    BlockContents, BlockHash, CacheRecord, ChainBuilder, ChainSeed, ConfigError, Engine, EngineConfig, EngineEvent,
+    PromptSpec, RequestId, StepChanges, SubmitError, Usage,
 };
 use vllm_sim::kv_events::{HashForm, WireVersion, events_of};
+
+use super::told::Told;
+use super::{News, Setting};
 
 const VERSIONS: [&str; 4] = ["0.33.0", "0.9.0", "0.15.0", "0.22.0"];
 
 /// The engines.
 pub(super) struct Pods {
-    engines: Vec<(Engine, WireVersion, HashForm)>,
+    pods: Vec<Pod>,
     block_size: u32,
+    news: News,
+}
+
+struct Pod {
+    engine: Engine,
+    version: WireVersion,
+    form: HashForm,
+    told: Told,
+    /// End of the last step that was passed on.
+    passed_on: f64,
 }
 
 /// A request as engines see it.
@@ -33,12 +46,19 @@ impl Ask {
         let contents = BlockContents::by_identity(block_size, [prompt, answer].concat(), &blocks);
         Self { spec: PromptSpec { prompt_tokens, output_tokens, blocks }, contents }
     }
+
+    /// The prompt's blocks that an engine may find cached: it computes the last token in any case.
+    fn reusable(&self, block_size: u32) -> &[BlockHash] {
+        let whole = usize::try_from(self.spec.prompt_tokens.saturating_sub(1) / block_size.max(1));
+        self.spec.blocks.get(..whole.unwrap_or(usize::MAX)).unwrap_or(&self.spec.blocks)
+    }
 }
 
 impl Pods {
-    pub(super) fn new(count: u32, block_size: u32, tokens: u32) -> Result<Self, ConfigError> {
+    pub(super) fn new(setting: &Setting) -> Result<Self, ConfigError> {
+        let block_size = setting.block_size;
         let config = EngineConfig {
-            num_gpu_blocks: tokens / block_size.max(1),
+            num_gpu_blocks: setting.pod_tokens / block_size.max(1),
             block_size,
             record: CacheRecord::On,
             ..EngineConfig::default()
@@ -46,39 +66,73 @@ impl Pods {
         let versions = VERSIONS.iter().map(|version| version.parse().unwrap_or_default());
         let forms = [HashForm::Int, HashForm::Bytes];
         let spoken = versions.cycle().zip(forms.into_iter().cycle());
-        let engines = (0..count).zip(spoken);
-        let engines = engines.map(|(_, (version, form))| Ok((Engine::new(config.clone())?, version, form)));
-        Ok(Self { engines: engines.collect::<Result<_, ConfigError>>()?, block_size })
+        let pods = (0..setting.pods).zip(spoken).map(|(_, (version, form))| {
+            Ok(Pod { engine: Engine::new(config.clone())?, version, form, told: Told::default(), passed_on: f64::MIN })
+        });
+        Ok(Self { pods: pods.collect::<Result<_, ConfigError>>()?, block_size, news: setting.news })
     }
 
     /// Runs to `now`: payloads with the pod that published them, and `finished` for each request that ended.
-    pub(super) fn advance(&mut self, now: f64, mut finished: impl FnMut(u64)) -> Vec<(u32, Vec<u8>)> {
+    pub(super) fn advance(&mut self, now: f64, mut finished: impl FnMut(u64, Usage)) -> Vec<(u32, Vec<u8>)> {
         let mut payloads = Vec::new();
-        for (pod, (engine, version, form)) in (0..).zip(&mut self.engines) {
+        for (number, pod) in (0..).zip(&mut self.pods) {
             let mut events = Vec::new();
-            engine.advance(now, &mut events);
+            pod.engine.advance(now, &mut events);
             for event in events {
-                if let EngineEvent::Finished { id, .. } = event {
-                    finished(id.0);
+                if let EngineEvent::Finished { id, usage, .. } = event {
+                    finished(id.0, usage);
                 }
             }
-            for step in engine.take_changes() {
-                payloads.push((pod, version.encode(*form, step.at, 0, &events_of(&step.changes))));
+            let mut steps = pod.engine.take_changes();
+            for step in &steps {
+                pod.told.follow(&step.changes);
             }
+            if self.news == News::AtStepBegin {
+                steps.extend(pod.under_way());
+                steps.retain(|step| step.at > pod.passed_on);
+                pod.passed_on = steps.last().map_or(pod.passed_on, |step| step.at);
+            }
+            let payload = |step: &StepChanges| pod.version.encode(pod.form, step.at, 0, &events_of(&step.changes));
+            payloads.extend(steps.iter().map(|step| (number, payload(step))));
         }
         payloads
     }
 
-    /// Tokens of the prompt that each engine would find cached now. An engine computes the last token in any case.
+    /// Tokens of the prompt that each engine would find cached now.
     pub(super) fn held(&self, ask: &Ask) -> Vec<u32> {
-        let whole = ask.spec.prompt_tokens.saturating_sub(1) / self.block_size.max(1);
-        let whole = usize::try_from(whole).unwrap_or(usize::MAX);
-        let blocks = ask.spec.blocks.get(..whole).unwrap_or(&ask.spec.blocks);
-        self.engines.iter().map(|(engine, ..)| engine.cached_prefix_tokens(blocks)).collect()
+        let blocks = ask.reusable(self.block_size);
+        self.pods.iter().map(|pod| pod.engine.cached_prefix_tokens(blocks)).collect()
+    }
+
+    /// The same by what the engines have published.
+    pub(super) fn told(&self, ask: &Ask) -> Vec<u32> {
+        let blocks = ask.reusable(self.block_size);
+        self.pods.iter().map(|pod| pod.told.prefix(blocks) * self.block_size).collect()
+    }
+
+    /// The share of each cache that running requests hold now.
+    pub(super) fn used(&self) -> impl Iterator<Item = f64> + '_ {
+        self.pods.iter().map(|pod| pod.engine.metrics().kv_used)
+    }
+
+    /// Blocks that they stored though they had them already.
+    pub(super) fn twins(&self) -> u64 {
+        self.pods.iter().map(|pod| pod.told.twins()).sum()
     }
 
     pub(super) fn submit(&mut self, pod: usize, id: u64, ask: Ask, now: f64) -> Result<(), SubmitError> {
-        let Some((engine, ..)) = self.engines.get_mut(pod) else { return Ok(()) };
+        let Some(Pod { engine, .. }) = self.pods.get_mut(pod) else { return Ok(()) };
         engine.submit_described(RequestId(id), ask.spec, Some(Arc::new(ask.contents)), now)
+    }
+}
+
+impl Pod {
+    /// What the step under way has changed already and will tell when it ends.
+    fn under_way(&self) -> Vec<StepChanges> {
+        let mut ahead = self.engine.clone();
+        if let Some(end) = ahead.next_event_at() {
+            ahead.advance(end, &mut Vec::new());
+        }
+        ahead.take_changes()
     }
 }
