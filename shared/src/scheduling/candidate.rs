@@ -37,7 +37,7 @@ impl Candidate {
 
     /// Share of the prompt that it holds, 0..=1.
     #[must_use]
-    pub fn matched_share(&self, request: &Request) -> f64 {
+    pub fn matched_share(&self, request: &Request<'_>) -> f64 {
         let prompt = request.demand.prompt_tokens;
         if prompt > 0.0 { (self.matched_tokens() / prompt).min(1.0) } else { 0.0 }
     }
@@ -56,6 +56,8 @@ pub enum Dropped {
     ModelNotServed,
     /// A filter of the profile took it out: the one with this number.
     Filter(u8),
+    /// The host does not allow it for this request.
+    NotInSubset,
 }
 
 impl Dropped {
@@ -68,6 +70,7 @@ impl Dropped {
             Self::Ejected => "ejected",
             Self::ModelNotServed => "model_not_served",
             Self::Filter(_) => "filtered",
+            Self::NotInSubset => "not_in_subset",
         }
     }
 
@@ -76,15 +79,18 @@ impl Dropped {
     pub const fn is_last_resort(self) -> bool {
         match self {
             Self::Unhealthy | Self::Ejected => true,
-            Self::Draining | Self::ModelNotServed | Self::Filter(_) => false,
+            Self::Draining | Self::ModelNotServed | Self::NotInSubset | Self::Filter(_) => false,
         }
     }
 }
 
 /// The filters, in order: why `endpoint` may not serve, `None` when it may.
 #[must_use]
-pub fn drop_reason(endpoint: &Endpoint, model: Option<u32>, ejected: bool) -> Option<Dropped> {
-    if model.is_some_and(|index| !endpoint.models.is_empty() && !endpoint.models.contains(&index)) {
+pub fn drop_reason(endpoint: &Endpoint, request: &Request<'_>, ejected: bool) -> Option<Dropped> {
+    if request.subset.is_some_and(|subset| !subset.allows(&endpoint.address)) {
+        return Some(Dropped::NotInSubset);
+    }
+    if request.model.is_some_and(|index| !endpoint.models.is_empty() && !endpoint.models.contains(&index)) {
         return Some(Dropped::ModelNotServed);
     }
     match endpoint.state {

@@ -133,7 +133,7 @@ pub fn explain<'a>(
     name: &'a str,
     pool: &'a Pool,
     table_version: u64,
-    request: &Request,
+    request: &Request<'_>,
     decision: &Decision,
 ) -> Explanation<'a> {
     let address = |slot: crate::identity::Slot| {
@@ -209,7 +209,9 @@ fn named(reason: Dropped, pool: &Pool) -> &str {
         Dropped::Filter(number) => filters
             .and_then(|filters| filters.get(usize::from(number)))
             .map_or(reason.name(), |filter| filter.name.as_str()),
-        Dropped::Draining | Dropped::Unhealthy | Dropped::Ejected | Dropped::ModelNotServed => reason.name(),
+        Dropped::Draining | Dropped::Unhealthy | Dropped::Ejected | Dropped::ModelNotServed | Dropped::NotInSubset => {
+            reason.name()
+        }
     }
 }
 

@@ -38,13 +38,13 @@ pub(super) struct Outcome {
 struct Pass<'a> {
     pool: &'a Pool,
     live: &'a LivePool,
-    request: &'a Request,
+    request: &'a Request<'a>,
 }
 
 /// Runs `profile`; candidates that a filter takes out move to `dropped`.
 pub(super) fn run(
     profile: &Profile,
-    (pool, live, request): (&Pool, &LivePool, &Request),
+    (pool, live, request): (&Pool, &LivePool, &Request<'_>),
     candidates: &mut Vec<Candidate>,
     dropped: &mut Vec<(Slot, Dropped)>,
 ) -> Outcome {

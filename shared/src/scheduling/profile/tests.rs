@@ -100,7 +100,7 @@ impl Case {
             ..LivePool::default()
         };
         let demand = Demand { prompt_tokens: self.prompt, output_tokens: 100.0, slo_ttft: 2.0, slo_tpot: 0.05 };
-        let request = Request { model: self.model, demand, session: self.session.map(id), seed };
+        let request = Request { model: self.model, demand, session: self.session.map(id), subset: None, seed };
         schedule(&pool, &live, &local, &request, 0.0)
     }
 
