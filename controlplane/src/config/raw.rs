@@ -279,7 +279,7 @@ pub struct Gateway {
     pub listen: Option<Address>,
     /// Envoy's admin interface, loopback only. Default `127.0.0.1:9901`.
     pub admin: Option<String>,
-    /// `hold` (default) or `state`, which serves one pool only.
+    /// `hold` (default) or `state`, which serves one listed pool only, none of `kubernetes.pools`.
     pub mode: Option<Mode>,
     /// The built filter. Default `target/wasm/kvasir_filter.wasm` under the working directory.
     pub wasm: Option<PathBuf>,
