@@ -200,10 +200,32 @@ pub struct Gateway {
     pub eds_directory: Option<PathBuf>,
     /// `host:port` of the gRPC port as Envoy reaches it; `None`: derived from `listen.grpc`.
     pub control_plane: Option<String>,
+    /// TLS towards the control plane; `None`: plain text.
+    pub tls: Option<GatewayTls>,
     /// The protocol towards the engines.
     pub upstream: Upstream,
     /// A stream on which nothing moves for this long is ended.
     pub stream_idle_timeout: Duration,
+}
+
+/// TLS from Envoy to the control plane. Envoy reads the files, and only when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayTls {
+    /// Who signs the control plane's certificate, PEM.
+    pub ca: PathBuf,
+    /// What Envoy shows; `None`: nothing.
+    pub identity: Option<Identity>,
+    /// The DNS name or IP address that the control plane's certificate must be for; `None`: the host that Envoy connects to.
+    pub server_name: Option<String>,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate and those between it and its root, PEM.
+    pub cert: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
 }
 
 /// One rule that a value breaks.

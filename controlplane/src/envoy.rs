@@ -6,6 +6,7 @@ pub mod bootstrap;
 mod cluster;
 pub mod eds;
 mod listener;
+mod transport_socket;
 pub mod write;
 
 /// Cluster through which the filter reaches the control plane; the same on every gateway.

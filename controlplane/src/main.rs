@@ -104,9 +104,13 @@ fn envoy_bootstrap(asked: &Bootstrap) -> anyhow::Result<()> {
 
 /// Envoy may run in another folder than we do.
 fn absolute_paths(config: &mut Config) -> std::io::Result<()> {
-    config.gateway.wasm = std::path::absolute(&config.gateway.wasm)?;
-    if let Some(folder) = &mut config.gateway.eds_directory {
-        *folder = std::path::absolute(&*folder)?;
+    let gateway = &mut config.gateway;
+    let tls = gateway.tls.iter_mut().flat_map(|tls| {
+        let identity = tls.identity.iter_mut().flat_map(|identity| [&mut identity.cert, &mut identity.key]);
+        identity.chain([&mut tls.ca])
+    });
+    for path in gateway.eds_directory.iter_mut().chain(tls).chain([&mut gateway.wasm]) {
+        *path = std::path::absolute(&*path)?;
     }
     Ok(())
 }

@@ -48,8 +48,20 @@ inline_string: {{ $pem | quote }}
 {{- end -}}
 {{- end -}}
 
+{{/* Gateways that would not be let in. Where gateways are not configured by us (epp), they may have other ways. */}}
+{{- define "kvasir.checkClientAuth" -}}
+{{- with .Values.tls.clientAuth -}}
+{{- if and .certFile (not .keyFile) }}{{ fail "tls.clientAuth.keyFile: needed with certFile" }}{{ end -}}
+{{- if and .keyFile (not .certFile) }}{{ fail "tls.clientAuth.certFile: needed with keyFile" }}{{ end -}}
+{{- if and .caSecretName (not .certFile) -}}
+{{- fail "tls.clientAuth.certFile: needed with caSecretName, which makes the control plane ask gateways for certificates" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Envoy's transport socket towards the control plane. */}}
 {{- define "kvasir.transportSocket" -}}
+{{- include "kvasir.checkClientAuth" . -}}
 name: envoy.transport_sockets.tls
 typed_config:
   "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext

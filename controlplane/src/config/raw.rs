@@ -279,7 +279,7 @@ pub struct Gateway {
     pub listen: Option<Address>,
     /// Envoy's admin interface, loopback only. Default `127.0.0.1:9901`.
     pub admin: Option<String>,
-    /// `hold` (default) or `state`, which serves one pool only.
+    /// `hold` (default) or `state`, which serves one listed pool only, none of `kubernetes.pools`.
     pub mode: Option<Mode>,
     /// The built filter. Default `target/wasm/kvasir_filter.wasm` under the working directory.
     pub wasm: Option<PathBuf>,
@@ -289,10 +289,27 @@ pub struct Gateway {
     pub eds_directory: Option<PathBuf>,
     /// `host:port` of the control plane's gRPC as Envoy reaches it. Default: `listen.grpc`, on loopback.
     pub control_plane: Option<String>,
+    /// How Envoy speaks TLS to the control plane; needed with `listen.tls`. Default: plain text.
+    pub tls: Option<GatewayTls>,
     /// `http1` (default) or `http2` towards the engines.
     pub upstream: Option<Upstream>,
     /// A stream on which nothing moves for this long is ended, 1s to 24h. Default 10m.
     pub stream_idle_timeout: Option<HumanDuration>,
+}
+
+/// How Envoy speaks TLS to the control plane. The files are Envoy's to read, once, when it starts.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct GatewayTls {
+    /// Who signs the control plane's certificate, PEM.
+    pub ca: PathBuf,
+    /// The certificate that Envoy shows, PEM; with `key`. Needed with `listen.tls.clientCa`. Default: none.
+    pub cert: Option<PathBuf>,
+    /// Its private key, PEM; with `cert`.
+    pub key: Option<PathBuf>,
+    /// The DNS name or IP address that the control plane's certificate must be for. Default: the host that Envoy connects
+    /// to, of `controlPlane` or `listen.grpc`.
+    pub server_name: Option<String>,
 }
 
 const fn yes() -> bool {

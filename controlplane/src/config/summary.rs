@@ -27,10 +27,29 @@ pub fn summary(config: &Config, listed: &dyn Fn(&Pool) -> Result<usize, String>)
         describe(&mut out, pool, listed(pool));
     }
     cluster(&mut out, &config.kubernetes);
-    let gateway = &config.gateway;
-    line(&mut out, 0, format!("Envoy (kvasir envoy, kvasir standalone) on http://{}", gateway.listen));
-    line(&mut out, 1, format!("filter {} in {:?} mode, admin {}", gateway.wasm.display(), gateway.mode, gateway.admin));
+    envoy(&mut out, config);
     out
+}
+
+/// Of the Envoy that we render, where we can.
+fn envoy(out: &mut String, config: &Config) {
+    let gateway = &config.gateway;
+    line(out, 0, format!("Envoy (kvasir envoy, kvasir standalone) on http://{}", gateway.listen));
+    line(out, 1, format!("filter {} in {:?} mode, admin {}", gateway.wasm.display(), gateway.mode, gateway.admin));
+    if config.kubernetes.pools.is_some() {
+        line(out, 1, "clusters of the pools listed above only, none of those found in the cluster".to_owned());
+    }
+    let secured = match (&gateway.tls, &config.tls) {
+        (None, None) => return,
+        (None, Some(_)) => "refused as it is: gateway.tls must say how it speaks TLS to the control plane".to_owned(),
+        (Some(tls), _) => {
+            let shown = tls.identity.as_ref().map(|identity| format!(", showing {}", identity.cert.display()));
+            let name = tls.server_name.as_deref().unwrap_or("the host it connects to");
+            let (ca, shown) = (tls.ca.display(), shown.unwrap_or_default());
+            format!("TLS to the control plane: a certificate for {name} by {ca}{shown}")
+        }
+    };
+    line(out, 1, secured);
 }
 
 fn cluster(out: &mut String, kubernetes: &Kubernetes) {

@@ -141,6 +141,8 @@ fn state_mode_serves_one_pool() {
     let told = refusal(&format!("{{pools: [{}, {}], gateway: {{mode: state}}}}", pool("a"), pool("b")));
     assert!(told.starts_with("gateway.mode: must be hold with more than one pool"), "{told}");
     assert!(parse(&format!("{{pools: [{}], gateway: {{mode: state}}}}", pool("a"))).is_ok());
+    let found = refusal("{kubernetes: {pools: {endpointPicker: kvasir}}, gateway: {mode: state}}");
+    assert!(found.starts_with("gateway.mode: must be hold with kubernetes.pools"), "{found}");
 }
 
 #[test]
@@ -247,6 +249,34 @@ fn certificates_are_files_beside_the_configuration() {
     assert_eq!((tls.key, tls.client_ca), (PathBuf::from("/k"), Some(PathBuf::from("/etc/kvasir/ca.crt"))));
     assert!(refusal(&with("cert: c, key: ''")).starts_with("listen.tls.key: must name a file"));
     assert!(refusal(&with("cert: c")).starts_with("listen.tls"));
+}
+
+#[test]
+fn what_envoy_needs_for_tls_lies_beside_the_configuration() {
+    let with = |listen: &str, gateway: &str| format!("{SMALLEST}\nlisten: {{{listen}}}\ngateway: {{{gateway}}}");
+    let (tls, asking) = ("tls: {cert: c, key: k}", "tls: {cert: c, key: k, clientCa: ca}");
+    let shown = "tls: {ca: ca.crt, cert: tls.crt, key: /k, serverName: kvasir.test}";
+    let found = parse(&with(asking, shown)).unwrap().gateway.tls.unwrap();
+    let identity = Identity { cert: PathBuf::from("/etc/kvasir/tls.crt"), key: PathBuf::from("/k") };
+    assert_eq!((found.ca, found.identity), (PathBuf::from("/etc/kvasir/ca.crt"), Some(identity)));
+    assert_eq!(found.server_name.as_deref(), Some("kvasir.test"));
+    // Gateways may be given certificates before they are asked for, and a control plane elsewhere is not in this file.
+    for (listen, gateway) in [(tls, "tls: {ca: a}"), (tls, shown), ("", "tls: {ca: a}, controlPlane: 'kvasir:9002'")] {
+        assert!(parse(&with(listen, gateway)).is_ok(), "{listen} {gateway}");
+    }
+    for (listen, fields, told) in [
+        (tls, "ca: ''", "gateway.tls.ca: must name a file, got nothing"),
+        (tls, "ca: a, cert: c", "gateway.tls.key: must come with gateway.tls.cert, got nothing"),
+        (tls, "ca: a, key: k", "gateway.tls.cert: must come with gateway.tls.key, got nothing"),
+        (tls, "ca: a, serverName: '*.test'", "gateway.tls.serverName: must be a DNS name or an IP address"),
+        (tls, "ca: a, serverName: ''", "gateway.tls.serverName: must be a DNS name or an IP address"),
+        (tls, "cert: c, key: k", "gateway.tls: missing field `ca`"),
+        (asking, "ca: a", "gateway.tls.cert: must be set, with gateway.tls.key: listen.tls.clientCa asks"),
+        ("", "ca: a", "gateway.tls: must come with listen.tls"),
+    ] {
+        let text = refusal(&with(listen, &format!("tls: {{{fields}}}")));
+        assert!(text.starts_with(told), "{listen} {fields}: {text}");
+    }
 }
 
 /// The annotated configuration of the README.

@@ -1,5 +1,6 @@
 //! Raw → checked. All problems are collected, not only the first; defaults stand here and nowhere else.
 
+mod gateway;
 mod kubernetes;
 
 use std::collections::BTreeSet;
@@ -10,9 +11,7 @@ use std::time::Duration;
 
 use super::human::{HumanDuration, HumanSize, show_duration, show_size};
 use super::raw;
-use super::{
-    Config, Discovery, EventPorts, Exact, Gateway, Health, Mode, ModelFiles, Pool, Problem, Scrape, Tls, Upstream,
-};
+use super::{Config, Discovery, EventPorts, Exact, Health, ModelFiles, Pool, Problem, Scrape, Tls};
 use crate::discovery::static_file;
 use crate::scrape::engine::Engine;
 
@@ -60,6 +59,13 @@ impl Checks {
         value
     }
 
+    fn file(&mut self, path: &str, file: &Path, folder: &Path) -> PathBuf {
+        if file.as_os_str().is_empty() {
+            self.refuse(path, "must name a file", "nothing");
+        }
+        folder.join(file)
+    }
+
     fn address(&mut self, path: &str, value: Option<raw::Address>, default: ([u8; 4], u16)) -> SocketAddr {
         match value {
             None => SocketAddr::from(default),
@@ -97,23 +103,14 @@ pub(super) fn config(raw: raw::Config, folder: &Path) -> Result<Config, Vec<Prob
         checks.refuse("pools", "must have at least one pool (or kubernetes.pools must be set)", "none");
     }
     let pools = pools(&mut checks, raw.pools, folder);
-    let gateway = gateway(&mut checks, raw.gateway, folder);
-    if gateway.mode == Mode::State && pools.len() > 1 {
-        let rule =
-            "must be hold with more than one pool: state mode cannot change the route, so only one pool is reached";
-        checks.refuse("gateway.mode", rule, format!("state and {} pools", pools.len()));
-    }
+    let gateway = gateway::gateway(&mut checks, raw.gateway, folder);
     let config = Config { grpc, http, events, tls, pools, kubernetes, gateway };
+    gateway::fits(&mut checks, &config);
     if checks.0.is_empty() { Ok(config) } else { Err(checks.0) }
 }
 
 fn tls(checks: &mut Checks, raw: raw::Tls, folder: &Path) -> Tls {
-    let mut file = |field: &str, path: PathBuf| {
-        if path.as_os_str().is_empty() {
-            checks.refuse(&format!("listen.tls.{field}"), "must name a file", "nothing");
-        }
-        folder.join(path)
-    };
+    let mut file = |field: &str, path: PathBuf| checks.file(&format!("listen.tls.{field}"), &path, folder);
     Tls {
         cert: file("cert", raw.cert),
         key: file("key", raw.key),
@@ -225,10 +222,8 @@ fn models(checks: &mut Checks, path: &str, list: Vec<raw::Model>) -> Vec<shared:
 fn discovery(checks: &mut Checks, path: &str, raw: raw::Discovery, folder: &Path) -> Discovery {
     match (raw.file, raw.fixed, raw.kubernetes) {
         (Some(file), None, None) => {
-            if file.path.as_os_str().is_empty() {
-                checks.refuse(&format!("{path}.file.path"), "must name a file", "nothing");
-            }
-            Discovery::File { path: folder.join(file.path), watch: file.watch }
+            let found = checks.file(&format!("{path}.file.path"), &file.path, folder);
+            Discovery::File { path: found, watch: file.watch }
         }
         (None, Some(fixed), None) => {
             match static_file::endpoints(&fixed.endpoints, &format!("{path}.static.endpoints")) {
@@ -338,36 +333,5 @@ fn health(checks: &mut Checks, path: &str, raw: raw::Health) -> Health {
         interval: checks.duration(&format!("{path}.interval"), raw.interval, Duration::from_secs(1), tens),
         unhealthy_after: checks.number(&format!("{path}.unhealthyAfter"), raw.unhealthy_after, 3, (1, 100)),
         healthy_after: checks.number(&format!("{path}.healthyAfter"), raw.healthy_after, 2, (1, 100)),
-    }
-}
-
-fn gateway(checks: &mut Checks, raw: raw::Gateway, folder: &Path) -> Gateway {
-    let loopback = [127, 0, 0, 1];
-    let admin = checks.address("gateway.admin", raw.admin.map(raw::Address::Full), (loopback, 9901));
-    if !admin.ip().is_loopback() {
-        checks.refuse("gateway.admin", "must be a loopback address: Envoy's admin interface has no password", admin);
-    }
-    if let Some(target) = &raw.control_plane {
-        let port =
-            target.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, p)| p.parse::<u16>().ok());
-        if port.is_none_or(|port| port == 0) {
-            checks.refuse("gateway.controlPlane", "must be host:port", format!("{target:?}"));
-        }
-    }
-    Gateway {
-        listen: checks.address("gateway.listen", raw.listen, (loopback, 8080)),
-        admin,
-        mode: raw.mode.unwrap_or(Mode::Hold),
-        wasm: raw.wasm.map_or_else(|| PathBuf::from("target/wasm/kvasir_filter.wasm"), |path| folder.join(path)),
-        workers: raw.workers.map(|workers| checks.number("gateway.workers", Some(workers), 1, (1, 256))),
-        eds_directory: raw.eds_directory.map(|path| folder.join(path)),
-        control_plane: raw.control_plane,
-        upstream: raw.upstream.unwrap_or(Upstream::Http1),
-        stream_idle_timeout: checks.duration(
-            "gateway.streamIdleTimeout",
-            raw.stream_idle_timeout,
-            Duration::from_secs(600),
-            (Duration::from_secs(1), HOUR * 24),
-        ),
     }
 }

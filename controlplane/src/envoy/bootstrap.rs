@@ -59,26 +59,12 @@ const BUCKETS: [(&str, &[f64]); 4] = [
 /// The bootstrap. `control_plane` is `host:port` of the gRPC port, `eds_folder` where the endpoint files are.
 ///
 /// # Errors
-/// When a pool's endpoints come from a file and there is no folder for Envoy's.
+/// When Envoy could not reach the control plane, or no pool, or not a pool's endpoints.
 pub fn bootstrap(config: &Config, control_plane: &str, eds_folder: Option<&Path>) -> Result<Value, Problem> {
-    if config.tls.is_some() {
-        return Err(Problem {
-            path: "listen.tls".to_owned(),
-            rule: "must be left out: the Envoy of this bootstrap connects in plain text".to_owned(),
-            value: "TLS".to_owned(),
-        });
-    }
-    let found = |pool: &&Pool| matches!(pool.discovery, Discovery::File { .. } | Discovery::Kubernetes(_));
-    let needs_folder = config.pools.iter().find(found);
-    if let (Some(pool), None) = (needs_folder, eds_folder) {
-        return Err(Problem {
-            path: "gateway.edsDirectory".to_owned(),
-            rule: format!("must be set, because the endpoints of pool {} come and go", pool.name),
-            value: "nothing".to_owned(),
-        });
-    }
+    reachable(config, eds_folder)?;
     let pools = config.pools.iter().map(|pool| cluster::pool(pool, config.gateway.upstream, eds_folder));
-    let clusters: Vec<Value> = pools.chain([cluster::control_plane(control_plane)]).collect();
+    let clusters: Vec<Value> =
+        pools.chain([cluster::control_plane(control_plane, config.gateway.tls.as_ref())]).collect();
     let tags: Vec<Value> =
         TAGS.iter().map(|tag| json!({"tag_name": tag, "regex": format!("(\\|{tag}=([^|]*))")})).collect();
     let buckets: Vec<Value> = BUCKETS
@@ -92,6 +78,27 @@ pub fn bootstrap(config: &Config, control_plane: &str, eds_folder: Option<&Path>
         "stats_config": {"stats_tags": tags, "histogram_bucket_settings": buckets},
         "static_resources": {"listeners": [listener::listener(config)], "clusters": clusters},
     }))
+}
+
+/// Would this Envoy find all that it needs?
+fn reachable(config: &Config, eds_folder: Option<&Path>) -> Result<(), Problem> {
+    let missing = |path: &str, rule: String| Err(Problem { path: path.to_owned(), rule, value: "nothing".to_owned() });
+    if config.tls.is_some() && config.gateway.tls.is_none() {
+        let rule = "must be set, because listen.tls is: {ca: FILE}, who signs listen.tls.cert, and serverName when that \
+                    certificate is not for the host that Envoy connects to";
+        return missing("gateway.tls", rule.to_owned());
+    }
+    if config.pools.is_empty() {
+        let rule = "must list the pools of this Envoy: it gets clusters and routes of listed pools only, none of those that \
+                    kubernetes.pools finds";
+        return missing("pools", rule.to_owned());
+    }
+    let found = |pool: &&Pool| matches!(pool.discovery, Discovery::File { .. } | Discovery::Kubernetes(_));
+    if let (Some(pool), None) = (config.pools.iter().find(found), eds_folder) {
+        let rule = format!("must be set, because the endpoints of pool {} come and go", pool.name);
+        return missing("gateway.edsDirectory", rule);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -153,7 +160,8 @@ mod tests {
         let routes = bootstrap.pointer(path).unwrap();
         assert_eq!(routes[0]["route"]["cluster"], "kvasir-pool-b");
         assert_eq!(routes[0]["match"]["headers"][0]["name"], "x-kvasir-pool");
-        assert_eq!(routes[1]["route"]["cluster"], "kvasir-pool-a");
+        assert_eq!(routes[1]["direct_response"]["status"], 503, "a pool that is not listed is not the first one");
+        assert_eq!(routes[2]["route"]["cluster"], "kvasir-pool-a");
         assert_eq!(routes[0]["request_body_buffer_limit"], 3 << 20, "2 MiB and room for a read");
     }
 
@@ -189,5 +197,31 @@ mod tests {
             (cluster["name"].as_str(), cluster["type"].as_str()),
             (Some("kvasir-controlplane"), Some("STRICT_DNS"))
         );
+    }
+
+    #[test]
+    fn tls_that_the_control_plane_asks_for_must_be_spoken() {
+        let refused = |extra: &str| bootstrap(&config(extra), "127.0.0.1:9002", None).unwrap_err().to_string();
+        let told = refused("listen: {tls: {cert: c, key: k}}");
+        assert!(told.starts_with("gateway.tls: must be set, because listen.tls is: {ca: FILE}"), "{told}");
+        let both = "listen: {tls: {cert: c, key: k, clientCa: a}}\ngateway: {tls: {ca: a, cert: c, key: k}}";
+        let rendered = render(&config(both));
+        let sockets: Vec<&Value> = rendered["static_resources"]["clusters"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|cluster| cluster.get("transport_socket").is_some())
+            .map(|cluster| &cluster["name"])
+            .collect();
+        assert_eq!(sockets, ["kvasir-controlplane"]);
+        assert!(!render(&config("")).to_string().contains("transport_socket"));
+    }
+
+    #[test]
+    fn pools_that_are_found_are_not_rendered_and_that_is_said() {
+        let config = Config::parse("kubernetes: {pools: {endpointPicker: kvasir}}", Path::new("/")).unwrap();
+        let told = bootstrap(&config, "127.0.0.1:9002", Some(Path::new("/eds"))).unwrap_err().to_string();
+        assert!(told.starts_with("pools: must list the pools of this Envoy"), "{told}");
+        assert!(told.contains("kubernetes.pools"), "{told}");
     }
 }

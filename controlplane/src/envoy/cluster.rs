@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{CONTROL_PLANE_CLUSTER, STEERING_HEADER, cluster_name, eds, socket_address};
-use crate::config::{Discovery, Pool, Upstream};
+use super::{CONTROL_PLANE_CLUSTER, STEERING_HEADER, cluster_name, eds, socket_address, transport_socket};
+use crate::config::{Discovery, GatewayTls, Pool, Upstream};
 
 /// LLM streams are long: Envoy's default of 1024 requests a cluster is soon full.
 const MANY: u32 = 1_000_000;
@@ -71,16 +71,17 @@ fn eds_source(pool: &str, folder: &Path) -> Value {
 }
 
 /// The control plane at `target` (`host:port`): HTTP/2, found dead by keepalives within seconds.
-pub(super) fn control_plane(target: &str) -> Value {
+pub(super) fn control_plane(target: &str, tls: Option<&GatewayTls>) -> Value {
     let host = target.rsplit_once(':').map_or(target, |(host, _)| host);
-    let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let literal = host.parse::<std::net::IpAddr>().is_ok();
     let mut options = protocol(Upstream::Http2, "0s");
     if let Some(http2) = options.pointer_mut(
         "/envoy.extensions.upstreams.http.v3.HttpProtocolOptions/explicit_http_config/http2_protocol_options",
     ) {
         *http2 = json!({"connection_keepalive": {"interval": "10s", "timeout": "5s"}});
     }
-    json!({
+    let mut cluster = json!({
         "name": CONTROL_PLANE_CLUSTER,
         "type": if literal { "STATIC" } else { "STRICT_DNS" },
         "connect_timeout": "1s",
@@ -92,7 +93,11 @@ pub(super) fn control_plane(target: &str) -> Value {
             "tcp_keepalive": {"keepalive_probes": 3, "keepalive_time": 10, "keepalive_interval": 3},
         },
         "typed_extension_protocol_options": options,
-    })
+    });
+    if let (Some(tls), Some(fields)) = (tls, cluster.as_object_mut()) {
+        fields.insert("transport_socket".to_owned(), transport_socket::upstream(tls, host));
+    }
+    cluster
 }
 
 fn protocol(upstream: Upstream, idle: &str) -> Value {

@@ -23,6 +23,10 @@ const OURS: [&str; 10] = [
 /// a connection (1 MiB by default) lets the filter refuse first and name the limit.
 const ROOM_FOR_A_READ: u64 = 1 << 20;
 
+/// The answer of an Envoy to a request for a pool that it was not rendered for.
+const UNLISTED: &str = "{\"error\":{\"message\":\"this gateway was set up without the pool that serves this model\",\
+                        \"type\":\"server_error\",\"code\":\"pool_not_listed\"}}";
+
 /// The one listener.
 pub(super) fn listener(config: &Config) -> Value {
     json!({
@@ -58,9 +62,20 @@ fn connection_manager(config: &Config) -> Value {
     })
 }
 
-/// With several pools the filter names one in a header; the first pool takes the rest.
+/// With several pools the filter names one in a header; the first pool takes what it names none for. A pool of the table
+/// that is not listed here must not end up there.
 fn routes(pools: &[Pool]) -> Vec<Value> {
     let limit = max_body(pools);
+    let unlisted = pools.iter().take(usize::from(pools.len() > 1)).map(|first| {
+        json!({
+            "match": {"prefix": "/", "headers": [
+                {"name": POOL_HEADER, "present_match": true},
+                {"name": POOL_HEADER, "string_match": {"exact": first.name}, "invert_match": true},
+            ]},
+            "direct_response": {"status": 503, "body": {"inline_string": UNLISTED}},
+            "response_headers_to_add": [{"header": {"key": "content-type", "value": "application/json"}}],
+        })
+    });
     let named = pools.iter().skip(1).map(|pool| {
         let matcher = json!({
             "prefix": "/",
@@ -69,7 +84,7 @@ fn routes(pools: &[Pool]) -> Vec<Value> {
         route(matcher, &pool.name, limit)
     });
     let default = pools.iter().take(1).map(|pool| route(json!({"prefix": "/"}), &pool.name, limit));
-    named.chain(default).collect()
+    named.chain(unlisted).chain(default).collect()
 }
 
 /// The whole body is buffered before the route is final, so every route has the limit of the most generous pool; the

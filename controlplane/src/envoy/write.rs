@@ -74,7 +74,8 @@ pub fn prepare(folder: &Path, pools: &[Pool]) -> io::Result<()> {
 }
 
 /// Fills `folder` with what an Envoy needs that sees nothing else of ours: `envoy.json` and the filter. Prepares the
-/// endpoint files as well, where the configuration keeps them.
+/// endpoint files as well, where the configuration keeps them. The files of `gateway.tls` stay where they are: keys are not
+/// copied.
 ///
 /// # Errors
 /// When something is not configured, cannot be read, or cannot be written.

@@ -45,4 +45,5 @@ mod pools;
 mod refused_requests;
 mod standalone;
 mod steering;
+mod tls;
 mod token_ids;
