@@ -1,7 +1,9 @@
-//! Rendering prompts: median time for chats of several sizes, from the body's bytes and from read members, by a template of
-//! the usual kind (roles, trimming, tools, a look back for the last question).
+//! Rendering prompts and chaining them: median times for chats of several sizes, by a template of the usual kind (roles,
+//! trimming, tools, a look back for the last question).
 //!
-//! Run with `cargo bench -p shared --bench render`. Medians of one machine at one time: compare within a run only.
+//! Run with `cargo bench -p shared --bench render`. What counts is the filter's build in V8: `CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS=
+//! "-C target-feature=+simd128" cargo bench -p shared --bench render --target wasm32-wasip1 --profile wasm`, with a WASI
+//! runner on V8 as `CARGO_TARGET_WASM32_WASIP1_RUNNER`. Medians of one machine at one time: compare within a run only.
 #![expect(clippy::print_stdout, reason = "the report is the purpose")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures wall time")]
 
@@ -10,9 +12,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use shared::api::ApiKind;
+use shared::prefix::{ChainRoot, chain};
 use shared::template::{ChatTemplate, TemplateOptions, object};
 
-const ROUNDS: usize = 300;
+const ROUNDS: usize = 1000;
+
+/// V8 compiles a function well only after it has run for a while.
+const WARM_UP: usize = 1000;
 
 const TEMPLATE: &str = r##"
 {%- if tools %}
@@ -56,14 +62,22 @@ const TEMPLATE: &str = r##"
 {%- endif %}"##;
 
 fn main() {
-    println!("{:<32} {:>9} {:>10} {:>11} {:>12}", "chat", "bytes", "from bytes", "of which JSON", "prompt bytes");
-    report("0.5 KiB, 1 message", &chat(512, 1, false));
-    report("4 KiB, 5 messages", &chat(4 << 10, 5, false));
-    report("32 KiB, 1 message", &chat(32 << 10, 1, false));
-    report("32 KiB, 20 messages", &chat(32 << 10, 20, false));
-    report("32 KiB, 20 messages, 8 tools", &chat(32 << 10, 20, true));
-    report("100 KiB, 1 message", &chat(100 << 10, 1, false));
-    report("100 KiB, 60 messages", &chat(100 << 10, 60, false));
+    let only = std::env::args().nth(1).filter(|name| !name.starts_with("--")).unwrap_or_default();
+    println!(
+        "{:<32} {:>9} {:>9} {:>11} {:>11} {:>9}   microseconds",
+        "chat", "bytes", "JSON", "render", "chain", "all"
+    );
+    for (name, kib, messages, with_tools) in [
+        ("4 KiB, 5 messages", 4, 5, false),
+        ("32 KiB, 1 message", 32, 1, false),
+        ("32 KiB, 20 messages", 32, 20, false),
+        ("32 KiB, 20 messages, 8 tools", 32, 20, true),
+        ("100 KiB, 60 messages", 100, 60, false),
+    ] {
+        if name.contains(&only) {
+            report(name, &chat(kib << 10, messages, with_tools));
+        }
+    }
 }
 
 fn chat(bytes: usize, messages: usize, with_tools: bool) -> Vec<u8> {
@@ -88,14 +102,31 @@ fn report(name: &str, body: &[u8]) {
         return;
     };
     let render = || template.render_body(ApiKind::ChatCompletions, black_box(body), None);
-    let prompt = render().map_or(0, |prompt| prompt.len());
-    let whole = median(|| {
-        black_box(render().is_ok());
-    });
     let json = median(|| {
         black_box(object(black_box(body)).is_ok());
     });
-    println!("{name:<32} {:>9} {:>7.1} us {:>10.1} us {prompt:>12}", body.len(), micros(whole), micros(json));
+    let rendered = median(|| {
+        black_box(render().is_ok());
+    });
+    let prompt = render().unwrap_or_default();
+    let chained = median(|| hash(black_box(&prompt)));
+    let whole = median(|| render().iter().for_each(|prompt| hash(prompt)));
+    println!(
+        "{name:<32} {:>9} {:>9.1} {:>11.1} {:>11.1} {:>9.1}",
+        prompt.len(),
+        micros(json),
+        micros(rendered.saturating_sub(json)),
+        micros(chained),
+        micros(whole)
+    );
+}
+
+/// A function of its own: V8 never compiles a loop that is running anew.
+#[inline(never)]
+fn hash(prompt: &str) {
+    let mut keys = Vec::new();
+    chain(ChainRoot::new("m", None, None), 128, [prompt.as_bytes()], &mut keys);
+    black_box(keys.len());
 }
 
 fn micros(time: Duration) -> f64 {
@@ -103,6 +134,7 @@ fn micros(time: Duration) -> f64 {
 }
 
 fn median(mut work: impl FnMut()) -> Duration {
+    (0..WARM_UP).for_each(|_| work());
     let mut times: Vec<Duration> = (0..ROUNDS)
         .map(|_| {
             let start = Instant::now();

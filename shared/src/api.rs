@@ -5,7 +5,7 @@
 
 pub mod body;
 pub mod body_error;
-mod json;
+pub(crate) mod json;
 pub mod reject;
 pub mod response;
 

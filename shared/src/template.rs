@@ -9,6 +9,7 @@ mod completion;
 mod content_format;
 mod environment;
 mod error;
+mod json_reader;
 mod json_text;
 mod json_tree;
 mod json_values;
@@ -17,9 +18,8 @@ mod python_methods;
 mod python_text;
 mod request;
 mod source;
+mod text;
 mod tokenizer_config;
-
-use std::sync::Arc;
 
 use minijinja::{Environment, Value};
 
@@ -27,12 +27,14 @@ pub use bypass::{Bypass, Unrendered};
 pub use completion::raw_prompt;
 pub use content_format::ContentFormat;
 pub use error::{Location, TemplateError};
-pub use json_tree::{Json, Members};
+pub use json_reader::JsonError;
+pub use json_tree::{Json, List, Members};
 pub use local_time::LocalTime;
+pub use text::Text;
 pub use tokenizer_config::{ConfigError, TokenizerConfig};
 
 use environment::{NAME, environment};
-use json_values::PythonDict;
+use json_values::{CLOCK, Variables};
 use request::{Model, anthropic, variables};
 
 use crate::api::ApiKind;
@@ -134,7 +136,7 @@ impl ChatTemplate {
     /// Whether the template reads the time: its prompts then change with it.
     #[must_use]
     pub fn reads_clock(&self) -> bool {
-        self.reads("strftime_now")
+        self.reads(CLOCK)
     }
 
     /// Whether the template reads a variable of this name.
@@ -148,14 +150,10 @@ impl ChatTemplate {
     /// # Errors
     /// When the template refuses them or fails on them, with the place.
     pub fn render_context(&self, context: Members, now: Option<LocalTime>) -> Result<String, TemplateError> {
-        let mut variables: Vec<(Arc<str>, Value)> =
-            context.into_pairs().into_iter().map(|(name, value)| (name, Value::from(value))).collect();
-        if let Some(now) = now.filter(|_| self.reads_clock()) {
-            variables.retain(|(name, _)| **name != *"strftime_now");
-            variables.push(("strftime_now".into(), Value::from_function(move |format: &str| now.format(format))));
-        }
+        let clock = now.filter(|_| self.reads_clock());
+        let clock = clock.map(|now| Value::from_function(move |format: &str| now.format(format)));
         let template = self.environment.get_template(NAME).map_err(|error| self.failed(&error))?;
-        let context = Value::from_object(PythonDict::new(variables));
+        let context = Value::from_object(Variables { members: context, clock });
         template.render(context).map_err(|error| self.failed(&error))
     }
 

@@ -1,15 +1,14 @@
 //! Raw prompts: the bodies of `/v1/completions`.
 
-use std::sync::Arc;
-
 use super::bypass::Bypass;
 use super::json_tree::{Json, Members};
+use super::text::Text;
 
 /// The one text of a completion's body. What the tokenizer puts before it is [`TextForm`](crate::text_form::TextForm)'s affair.
 ///
 /// # Errors
 /// When there is no such text, or the engine does not compute it as it is.
-pub fn raw_prompt(mut body: Members) -> Result<Arc<str>, Bypass> {
+pub fn raw_prompt(mut body: Members) -> Result<Text, Bypass> {
     if body.given("prompt_embeds").is_some() {
         return Err(Bypass::PromptEmbeds);
     }
@@ -27,7 +26,7 @@ pub fn raw_prompt(mut body: Members) -> Result<Arc<str>, Bypass> {
     }
     match body.take("prompt") {
         Some(Json::Text(text)) => Ok(text),
-        Some(Json::List(prompts)) => match <[Json; 1]>::try_from(prompts) {
+        Some(Json::List(prompts)) => match <[Json; 1]>::try_from(prompts.into_vec()) {
             Ok([Json::Text(text)]) => Ok(text),
             Ok([Json::Whole(_) | Json::List(_)]) => Err(Bypass::TokenIds),
             Err(several) if several.iter().all(|item| matches!(item, Json::Whole(_))) && !several.is_empty() => {
@@ -44,7 +43,7 @@ pub fn raw_prompt(mut body: Members) -> Result<Arc<str>, Bypass> {
 mod tests {
     use super::*;
 
-    fn prompt(body: &str) -> Result<Arc<str>, Bypass> {
+    fn prompt(body: &str) -> Result<Text, Bypass> {
         let Json::Object(body) = Json::parse(body.as_bytes()).unwrap() else { panic!("an object") };
         raw_prompt(body)
     }

@@ -1,18 +1,30 @@
 //! The `tojson` filter as chat templates get it from transformers: Python's `json.dumps`, with its spaces behind separators and
 //! its spelling of floats, without escaping for HTML.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use minijinja::value::{Kwargs, ObjectRepr, Rest, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 
+use super::json_tree::Json;
+use super::json_values::{Dict, Items};
 use super::python_text::{MAX_DEPTH, too_deep, write_float};
+use super::text::Text;
+
+/// Room for a usual tool.
+const ROOM: usize = 512;
 
 /// `tojson(value, ensure_ascii=false, indent=none, separators=none, sort_keys=false)`.
 pub(super) fn tojson(value: &Value, positional: Rest<Value>, named: Kwargs) -> Result<Value, Error> {
     const NAMES: [&str; 4] = ["ensure_ascii", "indent", "separators", "sort_keys"];
     if positional.len() > NAMES.len() {
         return Err(Error::new(ErrorKind::TooManyArguments, "tojson takes at most four"));
+    }
+    let mut out = String::with_capacity(ROOM);
+    if positional.is_empty() && named.args().next().is_none() {
+        Layout::default().write(&mut out, value, 0)?;
+        return Ok(Value::from(out));
     }
     let option = |name: &str| -> Result<Option<Value>, Error> {
         let at = NAMES.iter().position(|known| *known == name).and_then(|at| positional.get(at)).cloned();
@@ -22,13 +34,12 @@ pub(super) fn tojson(value: &Value, positional: Rest<Value>, named: Kwargs) -> R
     };
     let indent = option("indent")?.map(|indent| indent_text(&indent)).transpose()?;
     let (item, key) = match option("separators")? {
-        Some(pair) => (separator(&pair, 0)?, separator(&pair, 1)?),
-        None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
+        Some(pair) => (separator(&pair, 0)?.into(), separator(&pair, 1)?.into()),
+        None => (if indent.is_some() { "," } else { ", " }.into(), ": ".into()),
     };
     let is_set = |name| option(name).map(|value| value.is_some_and(|value| value.is_true()));
     let layout = Layout { indent, item, key, ensure_ascii: is_set("ensure_ascii")?, sort_keys: is_set("sort_keys")? };
     named.assert_all_used()?;
-    let mut out = String::new();
     layout.write(&mut out, value, 0)?;
     Ok(Value::from(out))
 }
@@ -36,10 +47,16 @@ pub(super) fn tojson(value: &Value, positional: Rest<Value>, named: Kwargs) -> R
 struct Layout {
     /// One level's indentation; nothing puts all on one line.
     indent: Option<String>,
-    item: String,
-    key: String,
+    item: Cow<'static, str>,
+    key: Cow<'static, str>,
     ensure_ascii: bool,
     sort_keys: bool,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self { indent: None, item: ", ".into(), key: ": ".into(), ensure_ascii: false, sort_keys: false }
+    }
 }
 
 fn indent_text(indent: &Value) -> Result<String, Error> {
@@ -65,6 +82,10 @@ impl Layout {
         }
         if let Some(text) = value.as_str() {
             self.write_text(out, text);
+        } else if let Some(dict) = value.downcast_object_ref::<Dict>() {
+            return self.write_members(out, dict.entries(), depth);
+        } else if let Some(Items(items)) = value.downcast_object_ref::<Items>() {
+            return self.write_items(out, ['[', ']'], depth, items, |out, item| self.write_json(out, item, depth + 1));
         } else if let Some(word) = keyword(value) {
             out.push_str(word);
         } else if value.is_number() {
@@ -73,6 +94,46 @@ impl Layout {
             return self.write_container(out, value, depth);
         }
         Ok(())
+    }
+
+    fn write_json(&self, out: &mut String, json: &Json, depth: usize) -> Result<(), Error> {
+        if depth > MAX_DEPTH {
+            return Err(too_deep());
+        }
+        let _infallible = match json {
+            Json::Null => out.write_str("null"),
+            Json::Bool(value) => out.write_str(if *value { "true" } else { "false" }),
+            Json::Whole(number) => write!(out, "{number}"),
+            Json::Huge(number) => write!(out, "{number}"),
+            Json::Float(number) => {
+                write_float(out, *number);
+                Ok(())
+            }
+            Json::Text(text) => {
+                self.write_text(out, text);
+                Ok(())
+            }
+            Json::List(items) => {
+                return self
+                    .write_items(out, ['[', ']'], depth, &**items, |out, item| self.write_json(out, item, depth + 1));
+            }
+            Json::Object(members) => return self.write_members(out, members.0.entries(), depth),
+        };
+        Ok(())
+    }
+
+    fn write_members(&self, out: &mut String, members: &[(Text, Json)], depth: usize) -> Result<(), Error> {
+        let write = |out: &mut String, (name, value): &(Text, Json)| {
+            self.write_text(out, name);
+            out.push_str(&self.key);
+            self.write_json(out, value, depth + 1)
+        };
+        if !self.sort_keys {
+            return self.write_items(out, ['{', '}'], depth, members, write);
+        }
+        let mut sorted: Vec<&(Text, Json)> = members.iter().collect();
+        sorted.sort_by(|(left, _), (right, _)| left.cmp(right));
+        self.write_items(out, ['{', '}'], depth, sorted, write)
     }
 
     fn write_container(&self, out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
@@ -145,19 +206,17 @@ impl Layout {
     }
 
     fn write_text(&self, out: &mut String, text: &str) {
+        let stops = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\' || (byte >= 0x80 && self.ensure_ascii);
         out.reserve(text.len() + 2);
         out.push('"');
-        let mut plain_from = 0;
-        for (at, letter) in text.char_indices() {
-            let plain = !matches!(letter, '"' | '\\' | '\0'..='\u{1f}') && (letter.is_ascii() || !self.ensure_ascii);
-            if plain {
-                continue;
-            }
-            out.push_str(text.get(plain_from..at).unwrap_or_default());
-            plain_from = at + letter.len_utf8();
-            write_escaped(out, letter);
+        let mut rest = text;
+        while let Some((plain, stopped)) = rest.bytes().position(stops).and_then(|at| rest.split_at_checked(at)) {
+            out.push_str(plain);
+            let mut letters = stopped.chars();
+            letters.by_ref().take(1).for_each(|letter| write_escaped(out, letter));
+            rest = letters.as_str();
         }
-        out.push_str(text.get(plain_from..).unwrap_or_default());
+        out.push_str(rest);
         out.push('"');
     }
 }

@@ -1,6 +1,7 @@
 //! What a Hugging Face `tokenizer_config.json` says of prompts: templates and special tokens. The template may also lie beside
 //! it, in a file of its own, which then counts; whoever has the folder looks.
 
+use super::json_reader::JsonError;
 use super::json_tree::{Json, Members};
 
 /// Names of the special tokens that templates may use.
@@ -20,7 +21,7 @@ pub struct TokenizerConfig {
 pub enum ConfigError {
     /// Not JSON.
     #[error("{0}")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] JsonError),
     /// A member is not what it should be.
     #[error("{member}: must be {rule}")]
     Member {

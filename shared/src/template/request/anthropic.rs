@@ -1,10 +1,9 @@
 //! Anthropic's `/v1/messages` bodies as vLLM turns them into chat completions. What it does differently in different versions
 //! is bypassed.
 
-use std::sync::Arc;
-
 use super::super::bypass::Bypass;
 use super::super::json_tree::{Json, Members};
+use super::super::text::Text;
 use super::python::BILLING_HEADER;
 
 const CONTENT: Bypass = Bypass::Invalid("messages.content");
@@ -21,7 +20,7 @@ pub(in super::super) fn chat_body(mut body: Members) -> Result<Members, Bypass> 
         convert(message, &mut messages)?;
     }
     let mut chat = Members::default();
-    chat.set("messages", Json::List(messages));
+    chat.set("messages", Json::list(messages));
     for name in ["chat_template_kwargs", "kv_transfer_params"] {
         if let Some(value) = body.take(name) {
             chat.set(name, value);
@@ -80,13 +79,13 @@ fn system(given: Json) -> Result<Option<Json>, Bypass> {
     }
 }
 
-fn block_of(block: Json) -> Result<(Arc<str>, Members), Bypass> {
+fn block_of(block: Json) -> Result<(Text, Members), Bypass> {
     let Json::Object(mut block) = block else { return Err(CONTENT) };
     let Some(Json::Text(kind)) = block.take("type") else { return Err(CONTENT) };
     Ok((kind, block))
 }
 
-fn text_of(block: &mut Members) -> Result<Arc<str>, Bypass> {
+fn text_of(block: &mut Members) -> Result<Text, Bypass> {
     if let Some(Json::Text(text)) = block.take("text") { Ok(text) } else { Err(CONTENT) }
 }
 
@@ -153,12 +152,12 @@ impl Blocks {
             message.set("reasoning", Json::Text(reasoning.into()));
         }
         if !self.calls.is_empty() {
-            message.set("tool_calls", Json::List(self.calls));
+            message.set("tool_calls", Json::list(self.calls));
         }
         match self.texts.as_mut_slice() {
             [] => {}
             [Json::Object(only)] => message.set("content", only.take("text").unwrap_or_default()),
-            _ => message.set("content", Json::List(self.texts)),
+            _ => message.set("content", Json::list(self.texts)),
         }
     }
 }
@@ -196,7 +195,7 @@ fn result(mut block: Members, messages: &mut Vec<Json>) -> Result<(), Bypass> {
     };
     messages.push(tool(Json::Text(text)));
     if !references.is_empty() {
-        messages.push(tool(Json::List(references)));
+        messages.push(tool(Json::list(references)));
     }
     Ok(())
 }

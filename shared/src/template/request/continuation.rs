@@ -3,6 +3,7 @@
 
 use super::super::bypass::Bypass;
 use super::super::json_tree::{Json, Members};
+use super::super::text::Text;
 
 const MARK: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
 const INVALID: Bypass = Bypass::Invalid("continue_final_message");
@@ -20,7 +21,10 @@ impl Continuation {
         let content = message.take("content").ok_or(INVALID)?;
         let (text, content) = match content {
             Json::Text(text) => (text.clone(), Json::text(&[&text, MARK].concat())),
-            Json::List(mut parts) => (mark_part(&mut parts)?, Json::List(parts)),
+            Json::List(parts) => {
+                let mut parts = parts.into_vec();
+                (mark_part(&mut parts)?, Json::list(parts))
+            }
             Json::Null | Json::Bool(_) | Json::Whole(_) | Json::Huge(_) | Json::Float(_) | Json::Object(_) => {
                 return Err(INVALID);
             }
@@ -41,7 +45,7 @@ impl Continuation {
     }
 }
 
-fn mark_part(parts: &mut [Json]) -> Result<std::sync::Arc<str>, Bypass> {
+fn mark_part(parts: &mut [Json]) -> Result<Text, Bypass> {
     let objects =
         parts.iter_mut().rev().filter_map(|part| if let Json::Object(members) = part { Some(members) } else { None });
     for part in objects {

@@ -53,7 +53,7 @@ impl Options {
     pub(super) fn variables(self, messages: Vec<Json>, tools: Option<Json>, model: &Model<'_>) -> Members {
         let mut variables = model.special_tokens.clone();
         let mut set = |name: &str, value: Json| variables.set(name, value);
-        set("messages", Json::List(messages));
+        set("messages", Json::list(messages));
         match model.frontend {
             Frontend::Python => {
                 set("tools", tools.unwrap_or_default());

@@ -1,11 +1,11 @@
 //! Messages as vLLM's Python server hands them to a template. Content is what the template asks for, a text or a list of
 //! parts, whatever the client sent; calls' arguments are objects, whatever the client wrote into the string.
 
-use std::sync::Arc;
-
 use super::super::bypass::Bypass;
 use super::super::content_format::ContentFormat;
-use super::super::json_tree::{Json, Members};
+use super::super::json_reader::JsonError;
+use super::super::json_tree::{Json, List, Members};
+use super::super::text::Text;
 use super::Model;
 
 const CONTENT: Bypass = Bypass::Invalid("messages.content");
@@ -36,7 +36,7 @@ const KNOWN_OF_PARTS: [&str; 18] = [
     "uuid",
 ];
 
-pub(super) fn messages(messages: Vec<Json>, model: &Model<'_>) -> Result<Vec<Json>, Bypass> {
+pub(super) fn messages(messages: List, model: &Model<'_>) -> Result<Vec<Json>, Bypass> {
     let mut all = messages.into_iter().map(|given| message(given, model.format)).collect::<Result<Vec<_>, _>>()?;
     if !model.knows_developer && all.iter().any(|message| role_of(message) == "developer") {
         all = without_developers(all, model.format)?;
@@ -50,18 +50,12 @@ fn role_of(message: &Members) -> &str {
 
 fn message(given: Json, format: ContentFormat) -> Result<Members, Bypass> {
     let Json::Object(mut given) = given else { return Err(Bypass::Invalid("messages")) };
+    if format == ContentFormat::Text && is_plain(&given) {
+        return Ok(given);
+    }
     let Some(Json::Text(role)) = given.take("role") else { return Err(Bypass::Invalid("messages.role")) };
-    let parts = parts(given.take("content").unwrap_or_default(), &role)?;
+    let content = content(given.take("content").unwrap_or_default(), &role, format)?;
     let mut message = Members::default();
-    let content = match format {
-        ContentFormat::Text => joined(&parts),
-        // What tools answer is a text wherever it can be: few templates expect anything else.
-        ContentFormat::Parts if &*role == "tool" && parts.iter().all(|part| !part.is_reference) => {
-            let texts: Vec<&str> = parts.iter().map(|part| &*part.text).collect();
-            Json::text(&texts.join("\n"))
-        }
-        ContentFormat::Parts => Json::List(parts.into_iter().map(Part::into_json).collect()),
-    };
     message.set("role", Json::Text(role.clone()));
     message.set("content", content);
     match &*role {
@@ -84,18 +78,41 @@ fn message(given: Json, format: ContentFormat) -> Result<Members, Bypass> {
     Ok(message)
 }
 
+/// A role and a text, as most messages are: nothing about it changes.
+fn is_plain(given: &Members) -> bool {
+    let mut members = given.iter().map(|(name, value)| (&**name, value.as_text()));
+    let (role, content) = (members.next(), members.next());
+    let (Some(("role", Some(role))), Some(("content", Some(text))), None) = (role, content, members.next()) else {
+        return false;
+    };
+    role != "developer" && !(role == "system" && text.starts_with(BILLING_HEADER))
+}
+
+fn content(given: Json, role: &str, format: ContentFormat) -> Result<Json, Bypass> {
+    let parts = parts(given, role)?;
+    Ok(match format {
+        ContentFormat::Text => joined(&parts),
+        // What tools answer is a text wherever it can be: few templates expect anything else.
+        ContentFormat::Parts if role == "tool" && parts.iter().all(|part| !part.is_reference) => {
+            let texts: Vec<&str> = parts.iter().map(|part| &*part.text).collect();
+            Json::text(&texts.join("\n"))
+        }
+        ContentFormat::Parts => Json::List(parts.into_iter().map(Part::into_json).collect()),
+    })
+}
+
 /// A text of a message's content.
 struct Part {
-    text: Arc<str>,
+    text: Text,
     /// It names a tool instead of being a text.
     is_reference: bool,
     /// Members that the API does not know.
-    others: Members,
+    others: Vec<(Text, Json)>,
 }
 
 impl Part {
-    fn plain(text: Arc<str>) -> Self {
-        Self { text, is_reference: false, others: Members::default() }
+    fn plain(text: Text) -> Self {
+        Self { text, is_reference: false, others: Vec::new() }
     }
 
     fn into_json(self) -> Json {
@@ -103,7 +120,7 @@ impl Part {
         let mut members = Members::default();
         members.set("type", Json::text(kind));
         members.set(name, Json::Text(self.text));
-        for (name, value) in self.others.into_pairs() {
+        for (name, value) in self.others {
             members.set(&name, value);
         }
         Json::Object(members)
@@ -114,7 +131,7 @@ fn joined(parts: &[Part]) -> Json {
     let mut texts = parts.iter().map(|part| &part.text).filter(|text| !text.is_empty());
     match (texts.next(), texts.next()) {
         (None, _) => Json::text(""),
-        (Some(only), None) => Json::Text(Arc::clone(only)),
+        (Some(only), None) => Json::Text(only.clone()),
         (Some(first), Some(second)) => {
             let mut all = [first, "\n", second].concat();
             for text in texts {
@@ -130,7 +147,7 @@ fn parts(content: Json, role: &str) -> Result<Vec<Part>, Bypass> {
     let items = match content {
         Json::Null => Vec::new(),
         Json::Text(_) => vec![content],
-        Json::List(items) => items,
+        Json::List(items) => items.into_vec(),
         Json::Bool(_) | Json::Whole(_) | Json::Huge(_) | Json::Float(_) | Json::Object(_) => return Err(CONTENT),
     };
     let mut parts = Vec::with_capacity(items.len());
@@ -169,12 +186,8 @@ fn part(item: Json) -> Result<Option<Part>, Bypass> {
     let may_be_null = matches!(kind, Some("text" | "refusal"));
     match members.take(name) {
         Some(Json::Text(text)) => {
-            let mut others = Members::default();
-            for (name, value) in members.into_pairs() {
-                if !is_reference && !KNOWN_OF_PARTS.contains(&&*name) {
-                    others.set(&name, value);
-                }
-            }
+            let mut others = members.into_pairs();
+            others.retain(|(name, _)| !is_reference && !KNOWN_OF_PARTS.contains(&&**name));
             Ok(Some(Part { text, is_reference, others }))
         }
         None | Some(Json::Null) if may_be_null => Ok(None),
@@ -196,7 +209,7 @@ fn add_of_assistant(message: &mut Members, given: &mut Members) -> Result<(), By
     match given.take("reasoning").filter(|value| *value != Json::Null).or(old) {
         None => {}
         Some(Json::Text(reasoning)) => {
-            message.set("reasoning", Json::Text(Arc::clone(&reasoning)));
+            message.set("reasoning", Json::Text(reasoning.clone()));
             message.set("reasoning_content", Json::Text(reasoning));
         }
         Some(_) => return Err(Bypass::Invalid("messages.reasoning")),
@@ -237,7 +250,7 @@ fn arguments(given: Json) -> Result<Json, Bypass> {
     if let Some(text) = read.as_text().filter(|text| !text.is_empty()) {
         read = match Json::parse(text.as_bytes()) {
             Ok(read) => read,
-            Err(error) if may_be_json(text, &error) => return Err(Bypass::Unreadable),
+            Err(error) if may_be_json(text, error) => return Err(Bypass::Unreadable),
             Err(_) => Json::Null,
         };
     }
@@ -245,9 +258,9 @@ fn arguments(given: Json) -> Result<Json, Bypass> {
 }
 
 /// Python reads what is not read here: what the template gets of it is not known.
-fn may_be_json(text: &str, error: &serde_json::Error) -> bool {
+fn may_be_json(text: &str, error: JsonError) -> bool {
     let is_deep = text.bytes().filter(|letter| matches!(letter, b'[' | b'{')).count() > 100;
-    is_deep || error.is_data() || ["\\u", "NaN", "Infinity"].iter().any(|sign| text.contains(sign))
+    is_deep || error == JsonError::Number || ["\\u", "NaN", "Infinity"].iter().any(|sign| text.contains(sign))
 }
 
 /// A template that does not know developers gets their words as a system's: one message before all others.

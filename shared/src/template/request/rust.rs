@@ -1,17 +1,16 @@
 //! Messages as vLLM's Rust server hands them to a template. Unlike Python's it leaves a text a text where the template takes
 //! parts, puts nothing between the parts of a text, drops names, and refuses a call whose arguments are no JSON.
 
-use std::sync::Arc;
-
 use super::super::bypass::Bypass;
 use super::super::content_format::ContentFormat;
-use super::super::json_tree::{Json, Members};
+use super::super::json_tree::{Json, List, Members};
+use super::super::text::Text;
 use super::{Model, tools};
 
 const CONTENT: Bypass = Bypass::Invalid("messages.content");
 const CALLS: Bypass = Bypass::Invalid("messages.tool_calls");
 
-pub(super) fn messages(messages: Vec<Json>, model: &Model<'_>) -> Result<Vec<Json>, Bypass> {
+pub(super) fn messages(messages: List, model: &Model<'_>) -> Result<Vec<Json>, Bypass> {
     messages.into_iter().map(|given| message(given, model).map(Json::Object)).collect()
 }
 
@@ -20,7 +19,7 @@ fn message(given: Json, model: &Model<'_>) -> Result<Members, Bypass> {
     let Some(Json::Text(role)) = given.take("role") else { return Err(Bypass::Invalid("messages.role")) };
     let content = given.take("content").unwrap_or_default();
     let mut message = Members::default();
-    message.set("role", Json::Text(Arc::clone(&role)));
+    message.set("role", Json::Text(role.clone()));
     match &*role {
         "system" | "user" => message.set("content", formatted(content, model.format)?),
         "developer" => {
@@ -55,7 +54,7 @@ fn formatted(content: Json, format: ContentFormat) -> Result<Json, Bypass> {
     }
 }
 
-fn texts(parts: Vec<Json>) -> Result<Vec<Arc<str>>, Bypass> {
+fn texts(parts: List) -> Result<Vec<Text>, Bypass> {
     let text = |part: Json| {
         let Json::Object(mut part) = part else { return Err(CONTENT) };
         if part.get("type").and_then(Json::as_text) != Some("text") {
@@ -91,7 +90,7 @@ fn add_of_assistant(message: &mut Members, content: Json, mut given: Members) ->
         message.set("reasoning_content", reasoning);
     }
     if !calls.is_empty() {
-        message.set("tool_calls", Json::List(calls));
+        message.set("tool_calls", Json::list(calls));
     }
     Ok(())
 }

@@ -281,7 +281,7 @@ fn an_anthropic_conversation_is_the_chat_that_vllm_makes_of_it() {
 #[test]
 fn no_body_is_too_strange() {
     let strange =
-        [Json::Null, Json::Whole(1), Json::text("x"), Json::List(vec![Json::Null]), Json::Object(Members::default())];
+        [Json::Null, Json::Whole(1), Json::text("x"), Json::list(vec![Json::Null]), Json::Object(Members::default())];
     let names =
         ["messages", "tools", "documents", "chat_template_kwargs", "reasoning_effort", "echo", "kv_transfer_params"];
     let templates =
@@ -302,7 +302,7 @@ fn no_body_is_too_strange() {
                 message.set("role", Json::text(role));
                 message.set(member, value.clone());
                 let mut body = Members::default();
-                body.set("messages", Json::List(vec![Json::Object(message)]));
+                body.set("messages", Json::list(vec![Json::Object(message)]));
                 for template in &templates {
                     let _either = template.render_chat(body.clone(), None);
                 }
