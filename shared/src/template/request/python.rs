@@ -50,9 +50,6 @@ fn role_of(message: &Members) -> &str {
 
 fn message(given: Json, format: ContentFormat) -> Result<Members, Bypass> {
     let Json::Object(mut given) = given else { return Err(Bypass::Invalid("messages")) };
-    if format == ContentFormat::Text && is_plain(&given) {
-        return Ok(given);
-    }
     let Some(Json::Text(role)) = given.take("role") else { return Err(Bypass::Invalid("messages.role")) };
     let content = content(given.take("content").unwrap_or_default(), &role, format)?;
     let mut message = Members::default();
@@ -76,16 +73,6 @@ fn message(given: Json, format: ContentFormat) -> Result<Members, Bypass> {
         message.set("tools", given.take("tools").unwrap_or_default());
     }
     Ok(message)
-}
-
-/// A role and a text, as most messages are: nothing about it changes.
-fn is_plain(given: &Members) -> bool {
-    let mut members = given.iter().map(|(name, value)| (&**name, value.as_text()));
-    let (role, content) = (members.next(), members.next());
-    let (Some(("role", Some(role))), Some(("content", Some(text))), None) = (role, content, members.next()) else {
-        return false;
-    };
-    role != "developer" && !(role == "system" && text.starts_with(BILLING_HEADER))
 }
 
 fn content(given: Json, role: &str, format: ContentFormat) -> Result<Json, Bypass> {
@@ -232,16 +219,10 @@ fn call(given: Json) -> Result<Json, Bypass> {
 }
 
 fn ordered(mut members: Members, names: &[&str]) -> Members {
-    let mut ordered = Members::default();
-    for name in names {
-        if let Some(value) = members.remove(name) {
-            ordered.set(name, value);
-        }
-    }
-    for (name, value) in members.into_pairs() {
-        ordered.set(&name, value);
-    }
-    ordered
+    let mut ordered: Vec<(Text, Json)> =
+        names.iter().filter_map(|&name| Some((name.into(), members.remove(name)?))).collect();
+    ordered.extend(members.into_pairs());
+    Members::unique(ordered)
 }
 
 /// An object, whatever was written: a conversation must be able to go on after a model's broken call.
