@@ -4,7 +4,7 @@
 pub mod apply;
 pub mod drive;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shared::clock::Timestamp;
 use shared::identity::EndpointId;
@@ -72,10 +72,32 @@ pub struct LoadSample {
     pub block_tokens: Option<u32>,
     /// KV blocks on the device; `None` when the engine does not say.
     pub blocks: Option<u64>,
-    /// LoRA adapters that are loaded and in use.
-    pub adapters: Vec<String>,
+    /// LoRA adapters in use; `None` when the engine does not say.
+    pub adapters: Option<Adapters>,
+    /// Numbers that the pool's scheduling profile asks for, by attribute; those that are known.
+    pub attributes: BTreeMap<String, f64>,
     /// When the engine's process started, seconds since 1970; `None` when it does not say. Another one is another process.
     pub started: Option<f64>,
+}
+
+/// LoRA adapters of an engine, by name, sorted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Adapters {
+    /// Of requests in the running batch.
+    pub running: Vec<String>,
+    /// Of requests that wait.
+    pub waiting: Vec<String>,
+    /// How many run at once; `None` when the engine does not say.
+    pub most: Option<u32>,
+}
+
+impl Adapters {
+    /// All that are in use, each once, sorted.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        let all: BTreeSet<&str> = self.running.iter().chain(&self.waiting).map(String::as_str).collect();
+        all.into_iter().collect()
+    }
 }
 
 impl LoadSample {

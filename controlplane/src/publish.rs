@@ -12,6 +12,7 @@ pub mod log;
 pub mod pool;
 pub mod prefixes;
 pub mod restarts;
+mod scraped;
 pub mod serve;
 pub mod slots;
 pub mod split;

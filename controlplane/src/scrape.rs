@@ -1,6 +1,7 @@
 //! What the engines say about themselves: load from `/metrics`, names from `/v1/models`, and whether they are up.
 //! Pure files read texts and decide; `fetch.rs`, `poll.rs` and `drive.rs` move the bytes.
 
+pub mod attributes;
 pub mod drive;
 pub mod engine;
 pub mod exposition;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use shared::clock::Timestamp;
 
 use crate::config::kubernetes::Membership;
-use crate::datastore::{EndpointView, LoadSample, PoolView, Readiness, View};
+use crate::datastore::{Adapters, EndpointView, LoadSample, PoolView, Readiness, View};
 use crate::exact::status::PrefixStatus;
 use crate::kubernetes::cluster::Cluster;
 use crate::kubernetes::rewrite::{ModelRewrite, Rule, Target};
@@ -109,7 +109,8 @@ fn load(sample: &LoadSample, now: Timestamp) -> Value {
         "waiting": sample.waiting,
         "kvUsed": sample.kv_used,
         "kvCapacityTokens": sample.kv_capacity_tokens(),
-        "adapters": sample.adapters,
+        "adapters": sample.adapters.as_ref().map(Adapters::names).unwrap_or_default(),
+        "attributes": sample.attributes,
     })
 }
 

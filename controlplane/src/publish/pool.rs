@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use shared::clock::Timestamp;
 use shared::identity::EndpointId;
-use shared::wire::{Completion, LiveEndpoint, LivePool, PoolReport, Scrape};
+use shared::wire::{Completion, LiveEndpoint, LivePool, PoolReport};
 
 use super::build::{PoolRows, pool_rows};
 use super::prefixes::Prefixes;
 use super::restarts::Restarts;
+use super::scraped::scraped;
 use super::slots::{SlotBook, SlotChanges, number};
 use super::status::{EndpointStatus, PoolCounters, PoolStatus, RatesStatus};
 use super::truth::{Mode, Truth};
@@ -279,14 +280,7 @@ impl PoolState {
         let arrivals_per_second = self.arrivals.per_second(now);
         let rows = self.view.endpoints.iter().filter_map(|endpoint| {
             let slot = number(self.slots.slot(endpoint.id)?);
-            let scrape = endpoint.load.as_ref().map(|load| Scrape {
-                age_ms: 0,
-                running: load.running,
-                waiting: load.waiting,
-                kv_used: if load.kv_used.is_nan() { 0.0 } else { load.kv_used.clamp(0.0, 1.0) },
-                kv_capacity_tokens: load.kv_capacity_tokens().unwrap_or(0),
-                ..Scrape::default()
-            });
+            let scrape = endpoint.load.as_ref().map(|load| scraped(load, &self.view));
             let others = Some(self.ledger.others(gateway, endpoint.id).wire());
             Some(LiveEndpoint { slot, scrape, slowness: self.rates.slowness(endpoint.id), others })
         });

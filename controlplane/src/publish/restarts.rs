@@ -56,7 +56,8 @@ mod tests {
             kv_used: 0.0,
             block_tokens: None,
             blocks: None,
-            adapters: Vec::new(),
+            adapters: None,
+            attributes: BTreeMap::new(),
             started,
         };
         EndpointView {

@@ -2,11 +2,13 @@
 //! fractions are averaged. Triton without TensorRT-LLM has no gauge of running requests, only a counter of executions
 //! (`nv_inference_exec_count`), which is no load: its running requests count as zero.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::Deserialize;
 use shared::clock::Timestamp;
 
 use super::exposition::{Sample, samples};
-use crate::datastore::{Discovered, LoadSample};
+use crate::datastore::{Adapters, Discovered, LoadSample};
 
 /// Label that names the engine of one endpoint, and its older alias.
 const ENGINE_LABELS: [&str; 2] = ["llm-d.ai/engine-type", "inference.networking.k8s.io/engine-type"];
@@ -67,7 +69,7 @@ struct Readings {
     block_tokens: Option<u32>,
     blocks: Option<u64>,
     /// The newest `lora_requests_info` series: its timestamp and its adapters.
-    adapters: Option<(f64, Vec<String>)>,
+    adapters: Option<(f64, Adapters)>,
     started: Option<f64>,
 }
 
@@ -121,7 +123,8 @@ impl Engine {
             kv_used: readings.kv_used.mean().clamp(0.0, 1.0),
             block_tokens: readings.block_tokens,
             blocks: readings.blocks,
-            adapters: readings.adapters.map(|(_, names)| names).unwrap_or_default(),
+            adapters: readings.adapters.map(|(_, adapters)| adapters),
+            attributes: BTreeMap::new(),
             started: readings.started,
         })
     }
@@ -223,15 +226,14 @@ fn adapters(readings: &mut Readings, sample: &Sample<'_>) {
     if readings.adapters.as_ref().is_some_and(|(newest, _)| *newest >= at) {
         return;
     }
-    let mut names: Vec<String> = ["running_lora_adapters", "waiting_lora_adapters"]
-        .into_iter()
-        .filter_map(|label| sample.label(label))
-        .flat_map(|list| list.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>())
-        .filter(|name| !name.is_empty())
-        .collect();
-    names.sort();
-    names.dedup();
-    readings.adapters = Some((at, names));
+    let names = |label| {
+        let list = sample.label(label).unwrap_or_default();
+        let names: BTreeSet<&str> = list.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+        names.into_iter().map(str::to_owned).collect()
+    };
+    let most = sample.label("max_lora").and_then(|most| most.trim().parse().ok()).filter(|&most| most > 0);
+    let (running, waiting) = (names("running_lora_adapters"), names("waiting_lora_adapters"));
+    readings.adapters = Some((at, Adapters { running, waiting, most }));
 }
 
 /// The sample with the KV capacity that the configuration states.

@@ -33,7 +33,8 @@ fn sample(waiting: u32) -> LoadSample {
         kv_used: 0.0,
         block_tokens: None,
         blocks: None,
-        adapters: Vec::new(),
+        adapters: None,
+        attributes: BTreeMap::new(),
         started: None,
     }
 }

@@ -31,7 +31,12 @@ vllm:lora_requests_info{max_lora="4",running_lora_adapters="sql,chat",waiting_lo
     assert_eq!((got.at, got.running, got.waiting), (NOW, 7, 1));
     assert!((got.kv_used - 0.5).abs() < 1e-12);
     assert_eq!(got.kv_capacity_tokens(), Some(32_000));
-    assert_eq!(got.adapters, ["chat", "sql", "tiny"]);
+    let adapters = got.adapters.unwrap();
+    assert_eq!(
+        (adapters.running.as_slice(), adapters.most),
+        (["chat".to_owned(), "sql".to_owned()].as_slice(), Some(4))
+    );
+    assert_eq!((adapters.waiting.as_slice(), adapters.names().len()), (["tiny".to_owned()].as_slice(), 3));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Reports up, tables and live rows down, scrapes across; and the outages of all three.
 
+use std::collections::BTreeMap;
+
 use controlplane::datastore::LoadSample;
 use shared::clock::Timestamp;
 
@@ -127,7 +129,8 @@ impl World<'_> {
                 kv_used: metrics.kv_used,
                 block_tokens: Some(pod.engine.config().block_size),
                 blocks: Some(u64::from(pod.engine.config().num_gpu_blocks)),
-                adapters: Vec::new(),
+                adapters: None,
+                attributes: BTreeMap::new(),
                 started: None,
             };
             self.agenda.add(arrives, Happening::Scraped { pod: number, sample });
