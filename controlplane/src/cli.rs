@@ -15,6 +15,7 @@ Examples:
     discovery: {static: {endpoints: [10.0.0.1:8000, 10.0.0.2:8000]}}
   Y
   kvasir check --config kvasir.yaml            # what will it do?
+  kvasir check --config epp.yaml               # llm-d's EndpointPickerConfig: what becomes of each plugin?
   kvasir standalone --config kvasir.yaml       # control plane and Envoy together
   curl http://127.0.0.1:8080/v1/models         # through Envoy
   curl http://127.0.0.1:9090/api/v1/endpoints  # what is known of the endpoints
@@ -43,7 +44,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Runs the control plane: discovers and watches endpoints, serves gateways (gRPC) and people (HTTP).
     Serve(Serve),
-    /// Checks a configuration and says what it will do; exit code 1 and every problem when it is not valid.
+    /// Checks a configuration (ours, or llm-d's EndpointPickerConfig alone) and says what it will do; exit code 1 and every
+    /// problem when it is not valid.
     Check(Source),
     /// Says where a request would go, and why.
     Explain(Explain),

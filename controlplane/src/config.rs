@@ -16,6 +16,8 @@ use serde::Deserialize;
 
 use self::kubernetes::{Kubernetes, Membership};
 use crate::datastore::{Discovered, PoolSpec};
+use crate::llmd::Loaded;
+use crate::scrape::attributes::Attributes;
 use crate::scrape::engine::Engine;
 
 /// The checked configuration.
@@ -60,6 +62,17 @@ pub struct Pool {
     pub kv_cache_tokens: Option<u64>,
     /// How exact residency is had; `None`: it is learned.
     pub exact: Option<Exact>,
+    /// llm-d's configuration of this pool; its profile is in `settings`.
+    pub endpoint_picker: Option<EndpointPicker>,
+}
+
+/// llm-d's configuration of a pool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndpointPicker {
+    /// Where it stands; `None`: in the configuration itself.
+    pub file: Option<PathBuf>,
+    /// What it says.
+    pub loaded: Box<Loaded>,
 }
 
 /// How exact residency is had.
@@ -228,6 +241,9 @@ pub struct Identity {
     pub key: PathBuf,
 }
 
+/// How a configuration gets at the files that it refers to.
+pub type ReadFile<'a> = dyn Fn(&Path) -> std::io::Result<String> + 'a;
+
 /// One rule that a value breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {rule}, got {value}")]
@@ -260,13 +276,21 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Parses and checks `text`; `folder` is what relative paths in it are relative to.
+    /// Parses and checks `text`, which needs no other file; `folder` is what relative paths in it are relative to.
     ///
     /// # Errors
     /// When the text is not a valid configuration; the message names each path, rule and value.
     pub fn parse(text: &str, folder: &Path) -> Result<Self, ConfigError> {
+        Self::parse_with(text, folder, &|_| Err(std::io::Error::other("no file is read here")))
+    }
+
+    /// The same with the files that it refers to: `read` reads them.
+    ///
+    /// # Errors
+    /// As `parse`, and when a file cannot be read or is not valid itself.
+    pub fn parse_with(text: &str, folder: &Path, read: &ReadFile<'_>) -> Result<Self, ConfigError> {
         let raw: raw::Config = deserialize(text).map_err(ConfigError::Syntax)?;
-        validate::config(raw, folder).map_err(ConfigError::Invalid)
+        validate::config(raw, &validate::Around { folder, read }).map_err(ConfigError::Invalid)
     }
 
     /// Does anything in it need a cluster?
@@ -290,6 +314,12 @@ impl Config {
 }
 
 impl Pool {
+    /// What besides load its endpoints are scraped for.
+    #[must_use]
+    pub fn attributes(&self) -> Option<&Attributes> {
+        self.endpoint_picker.as_ref().map(|picker| &picker.loaded.attributes)
+    }
+
     /// What the datastore keeps of it.
     #[must_use]
     pub fn spec(&self) -> PoolSpec {

@@ -15,6 +15,7 @@ pub mod exact;
 pub mod explain;
 pub mod health;
 pub mod kubernetes;
+pub mod llmd;
 pub mod publish;
 pub mod rates;
 pub mod residency;

@@ -20,7 +20,7 @@ use controlplane::discovery::static_file;
 use controlplane::envoy::{bootstrap::bootstrap, write};
 use controlplane::runtime::{Options, Running, start};
 use controlplane::standalone::drive::{Envoy, RunFolder};
-use controlplane::{standalone, telemetry};
+use controlplane::{llmd, standalone, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -72,9 +72,27 @@ fn block_on<T>(run: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T
 }
 
 fn check(source: &Source) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(&source.config).with_context(|| source.config.display().to_string())?;
+    if llmd::is_endpoint_picker_config(&text) {
+        return check_endpoint_picker(&text);
+    }
     let config = load(&source.config)?;
     print!("{}", summary(&config, &listed));
     Ok(())
+}
+
+/// llm-d's own configuration, without a pool around it.
+fn check_endpoint_picker(text: &str) -> anyhow::Result<()> {
+    match llmd::load(text) {
+        Ok(loaded) => {
+            print!("{}", llmd::explain(&loaded, ""));
+            Ok(())
+        }
+        Err(problems) => {
+            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            Err(anyhow::anyhow!("{}", lines.join("\n")))
+        }
+    }
 }
 
 fn listed(pool: &Pool) -> Result<usize, String> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Discovery, Pool};
+use super::{Discovery, EndpointPicker, Pool};
 
 /// The cluster.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,6 +97,18 @@ impl AutomaticPools {
             discovery: Discovery::Kubernetes(membership),
             ..self.template.clone()
         }
+    }
+
+    /// llm-d's configuration of these pools.
+    #[must_use]
+    pub const fn endpoint_picker(&self) -> Option<&EndpointPicker> {
+        self.template.endpoint_picker.as_ref()
+    }
+
+    /// Is the residency of these pools exact?
+    #[must_use]
+    pub const fn is_exact(&self) -> bool {
+        self.template.exact.is_some()
     }
 
     /// How long endpoints of an InferencePool that vanished are shown as draining.

@@ -106,6 +106,10 @@ pub struct Pool {
     pub kv_cache_tokens: Option<u64>,
     /// Exact residency: which pod holds which prefix is read from the engines' KV events. Default: learned from routes.
     pub exact: Option<Exact>,
+    /// llm-d's `EndpointPickerConfig`: a file, relative to this one, or the document itself. Its scheduling profile chooses
+    /// instead of cost. What it says beside that (endpoints per request, session header, metrics path, discovery) holds
+    /// where this pool does not say it. Default: none.
+    pub endpoint_picker_config: Option<serde_json::Value>,
 }
 
 /// Exact residency of the pool's base model.

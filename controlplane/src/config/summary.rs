@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::human::{show_duration, show_size};
 use super::kubernetes::{Kubernetes, Membership, Namespaces, Picker};
-use super::{Config, Discovery, ModelFiles, Pool, Tls};
+use super::{Config, Discovery, EndpointPicker, ModelFiles, Pool, Tls};
+use crate::llmd::explain;
 
 /// Lines for people. `listed` tells how many endpoints a pool's file lists now, or why it cannot be read.
 #[must_use]
@@ -65,6 +66,9 @@ fn cluster(out: &mut String, kubernetes: &Kubernetes) {
         };
         let grace = show_duration(rules.drain_grace());
         line(out, 0, format!("a pool for {which} in {namespaces}; one that vanishes drains for {grace}"));
+        if let Some(picker) = rules.endpoint_picker() {
+            endpoint_picker(out, picker, rules.is_exact());
+        }
     }
     if let Some(election) = &kubernetes.leader_election {
         let duration = show_duration(election.lease_duration);
@@ -136,6 +140,14 @@ fn describe(out: &mut String, pool: &Pool, listed: Result<usize, String>) {
     );
     let session = if settings.session_header.is_empty() { "off" } else { settings.session_header.as_str() };
     line(out, 1, format!("session affinity: {session}"));
+    probes(out, pool);
+    if let Some(picker) = &pool.endpoint_picker {
+        endpoint_picker(out, picker, pool.exact.is_some());
+    }
+}
+
+fn probes(out: &mut String, pool: &Pool) {
+    let settings = &pool.settings;
     let scrape = &pool.scrape;
     line(
         out,
@@ -162,6 +174,16 @@ fn describe(out: &mut String, pool: &Pool, listed: Result<usize, String>) {
             health.healthy_after,
         ),
     );
+}
+
+fn endpoint_picker(out: &mut String, picker: &EndpointPicker, exact: bool) {
+    let source = picker.file.as_ref().map_or_else(|| "this file".to_owned(), |file| file.display().to_string());
+    line(out, 1, format!("chosen by llm-d's EndpointPickerConfig in {source}, not by cost"));
+    out.push_str(&explain(&picker.loaded, "    "));
+    if picker.loaded.wants_exact && !exact {
+        let note = "note: it asks for prefixes from KV events, and this pool has no exact: they are learned";
+        line(out, 2, note.to_owned());
+    }
 }
 
 fn line(out: &mut String, depth: usize, text: String) {

@@ -1,5 +1,7 @@
 //! What is accepted, what is refused, and that a refusal names path, rule and value.
 
+mod endpoint_picker;
+
 use super::kubernetes::Membership;
 use super::*;
 

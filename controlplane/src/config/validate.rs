@@ -1,5 +1,6 @@
 //! Raw → checked. All problems are collected, not only the first; defaults stand here and nowhere else.
 
+mod endpoint_picker;
 mod gateway;
 mod kubernetes;
 
@@ -11,7 +12,9 @@ use std::time::Duration;
 
 use super::human::{HumanDuration, HumanSize, show_duration, show_size};
 use super::raw;
-use super::{Config, Discovery, EventPorts, Exact, Health, ModelFiles, Pool, Problem, Scrape, Tls};
+use super::{
+    Config, Discovery, EndpointPicker, EventPorts, Exact, Health, ModelFiles, Pool, Problem, ReadFile, Scrape, Tls,
+};
 use crate::discovery::static_file;
 use crate::scrape::engine::Engine;
 
@@ -91,18 +94,35 @@ impl Checks {
     }
 }
 
-/// The whole file; relative paths in it are relative to `folder`.
-pub(super) fn config(raw: raw::Config, folder: &Path) -> Result<Config, Vec<Problem>> {
+/// What a configuration refers to.
+#[derive(Clone, Copy)]
+pub(super) struct Around<'a> {
+    /// Relative paths are relative to it.
+    pub(super) folder: &'a Path,
+    pub(super) read: &'a ReadFile<'a>,
+}
+
+/// What each pool has of its own.
+struct Own {
+    name: String,
+    discovery: Discovery,
+    drain_grace: Duration,
+    endpoint_picker: Option<EndpointPicker>,
+}
+
+/// The whole file.
+pub(super) fn config(raw: raw::Config, around: &Around<'_>) -> Result<Config, Vec<Problem>> {
+    let folder = around.folder;
     let mut checks = Checks::default();
     let grpc = checks.address("listen.grpc", raw.listen.grpc, ([0, 0, 0, 0], 9002));
     let http = checks.address("listen.http", raw.listen.http, ([0, 0, 0, 0], 9090));
     let events = raw.listen.events.map(|address| checks.address("listen.events", Some(address), ([0, 0, 0, 0], 5557)));
     let tls = raw.listen.tls.map(|raw| tls(&mut checks, raw, folder));
-    let kubernetes = kubernetes::kubernetes(&mut checks, raw.kubernetes.unwrap_or_default(), folder);
+    let kubernetes = kubernetes::kubernetes(&mut checks, raw.kubernetes.unwrap_or_default(), around);
     if raw.pools.is_empty() && kubernetes.pools.is_none() {
         checks.refuse("pools", "must have at least one pool (or kubernetes.pools must be set)", "none");
     }
-    let pools = pools(&mut checks, raw.pools, folder);
+    let pools = pools(&mut checks, raw.pools, around);
     let gateway = gateway::gateway(&mut checks, raw.gateway, folder);
     let config = Config { grpc, http, events, tls, pools, kubernetes, gateway };
     gateway::fits(&mut checks, &config);
@@ -118,7 +138,7 @@ fn tls(checks: &mut Checks, raw: raw::Tls, folder: &Path) -> Tls {
     }
 }
 
-fn pools(checks: &mut Checks, list: Vec<raw::Pool>, folder: &Path) -> Vec<Pool> {
+fn pools(checks: &mut Checks, list: Vec<raw::Pool>, around: &Around<'_>) -> Vec<Pool> {
     let mut names = BTreeSet::new();
     let mut pools = Vec::with_capacity(list.len());
     for (index, mut raw) in list.into_iter().enumerate() {
@@ -128,11 +148,16 @@ fn pools(checks: &mut Checks, list: Vec<raw::Pool>, folder: &Path) -> Vec<Pool> 
         if !names.insert(name.clone()) {
             checks.refuse(&format!("{path}.name"), "must be unique", format!("{name:?} again"));
         }
+        let endpoint_picker = endpoint_picker::endpoint_picker(checks, &path, &mut raw, around);
+        if let Some(picker) = &endpoint_picker {
+            endpoint_picker::discovery(picker, &mut raw);
+        }
         let at = format!("{path}.discovery");
         let source = raw.discovery.take().unwrap_or_default();
         let drain_grace = drain_grace(checks, &at, source.drain_grace, Duration::ZERO);
-        let discovery = discovery(checks, &at, source, folder);
-        pools.push(pool(checks, &path, (name, discovery, drain_grace), raw, folder));
+        let discovery = discovery(checks, &at, source, around.folder);
+        let own = Own { name, discovery, drain_grace, endpoint_picker };
+        pools.push(pool(checks, &path, own, raw, around.folder));
     }
     pools
 }
@@ -141,15 +166,11 @@ fn drain_grace(checks: &mut Checks, path: &str, value: Option<HumanDuration>, de
     checks.duration(&format!("{path}.drainGrace"), value, default, (Duration::ZERO, HOUR))
 }
 
-/// A pool's settings, with what is its own: name, source, drain grace.
-fn pool(
-    checks: &mut Checks,
-    path: &str,
-    (name, discovery, drain_grace): (String, Discovery, Duration),
-    raw: raw::Pool,
-    folder: &Path,
-) -> Pool {
-    let settings = settings(checks, path, &raw);
+/// A pool's settings, with what is its own.
+fn pool(checks: &mut Checks, path: &str, own: Own, raw: raw::Pool, folder: &Path) -> Pool {
+    let Own { name, discovery, drain_grace, endpoint_picker } = own;
+    let mut settings = settings(checks, path, &raw);
+    settings.profile = endpoint_picker.as_ref().map(|picker| picker.loaded.profile.clone());
     if raw.kv_cache_tokens == Some(0) {
         checks.refuse(&format!("{path}.kvCacheTokens"), "must be at least 1", 0);
     }
@@ -164,6 +185,7 @@ fn pool(
         health: health(checks, &format!("{path}.health"), raw.health),
         kv_cache_tokens: raw.kv_cache_tokens,
         exact: raw.exact.map(|raw| exact(checks, &format!("{path}.exact"), raw, folder)),
+        endpoint_picker,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reads the configuration file and tells when its text changed. Changes are found by looking, 5 times a second: that
 //! works the same for in-place writes, renames and the symlink swaps of a ConfigMap, on every file system.
 
+use std::cell::RefCell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -13,6 +14,9 @@ pub const LOOK: Duration = Duration::from_millis(200);
 /// A file younger than this is read even when its metadata did not change: clocks of file systems are coarse.
 const YOUNG: Duration = Duration::from_secs(2);
 
+/// A file that a configuration refers to is no larger than this.
+const MAX_OTHER_BYTES: u64 = 16 << 20;
+
 /// Reads and checks the configuration at `path`.
 ///
 /// # Errors
@@ -20,7 +24,21 @@ const YOUNG: Duration = Duration::from_secs(2);
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let read = |source| ConfigError::Read { path: path.to_owned(), source };
     let text = std::fs::read_to_string(path).map_err(read)?;
-    Config::parse(&text, path.parent().unwrap_or_else(|| Path::new(".")))
+    parse(&text, path).0
+}
+
+/// Checks the text of the configuration at `path`; the files that it refers to are read. Also: those files, readable or not,
+/// since a change of one of them is a change of the configuration.
+pub fn parse(text: &str, path: &Path) -> (Result<Config, ConfigError>, Vec<Watched>) {
+    let files = RefCell::new(Vec::new());
+    let read = |file: &Path| {
+        let read = std::fs::read_to_string(file);
+        let told = read.as_ref().map(|text| text.clone().into_bytes()).map_err(io::Error::kind);
+        files.borrow_mut().push(Watched { told: Some(told), ..Watched::new(file.to_owned(), MAX_OTHER_BYTES) });
+        read
+    };
+    let config = Config::parse_with(text, path.parent().unwrap_or_else(|| Path::new(".")), &read);
+    (config, files.into_inner())
 }
 
 /// Remembers what a file looked like, to tell when it has something new to say.

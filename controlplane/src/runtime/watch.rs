@@ -1,8 +1,8 @@
 //! Which pools there are: those of the configuration file, taken up when it changes (at once on SIGHUP; a bad one changes
 //! nothing), and the automatic ones of the cluster.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use tracing::{error, info, warn};
 use super::pools::Pools;
 use crate::clock;
 use crate::config::kubernetes::AutomaticPools;
-use crate::config::watch::{LOOK, Watched};
-use crate::config::{Config, Pool};
+use crate::config::watch::{LOOK, Watched, parse};
+use crate::config::{Config, EndpointPicker, Pool};
 use crate::datastore::View;
 use crate::discovery::retire::{Retiring, until};
 use crate::kubernetes::automatic;
@@ -38,6 +38,8 @@ pub(super) struct Follower {
 struct Written {
     path: PathBuf,
     file: Watched,
+    /// The files that it refers to.
+    others: Vec<Watched>,
     hangup: Option<Signal>,
     /// As it was read last; the first reading may differ from what runs: that has been filled in since.
     last: Option<Config>,
@@ -87,7 +89,7 @@ impl Follower {
     /// Takes up the text of the file, or refuses it.
     async fn read(&mut self, text: Result<Vec<u8>, String>, written: &mut Option<Written>) {
         let Some(written) = written else { return };
-        let parsed = text.and_then(|bytes| parse(&bytes, &written.path)).and_then(|next| self.allowed(next));
+        let parsed = text.and_then(|bytes| written.parse(&bytes)).and_then(|next| self.allowed(next));
         match parsed {
             Ok(next) => {
                 if let Some(before) = &written.last {
@@ -98,6 +100,7 @@ impl Follower {
                     self.pools.metrics.reloaded(true);
                     info!(pools = next.pools.len(), "configuration applied");
                 }
+                warn_of_pickers(written.last.as_ref(), &next);
                 self.config.pools.clone_from(&next.pools);
                 self.config.kubernetes.pools.clone_from(&next.kubernetes.pools);
                 written.last = Some(next);
@@ -141,7 +144,9 @@ async fn next_text(written: &mut Option<Written>) -> Result<Vec<u8>, String> {
         };
         match written.file.look() {
             Some(read) => return read.map_err(|error| error.to_string()),
-            None if asked => written.file = Watched::new(written.path.clone(), MAX_CONFIG_BYTES),
+            None if asked || written.others_changed() => {
+                written.file = Watched::new(written.path.clone(), MAX_CONFIG_BYTES);
+            }
             None => {}
         }
     }
@@ -150,13 +155,39 @@ async fn next_text(written: &mut Option<Written>) -> Result<Vec<u8>, String> {
 impl Written {
     fn new(path: PathBuf) -> Self {
         let hangup = signal(SignalKind::hangup()).map_err(|error| warn!(%error, "SIGHUP cannot be followed")).ok();
-        Self { file: Watched::new(path.clone(), MAX_CONFIG_BYTES), path, hangup, last: None }
+        Self { file: Watched::new(path.clone(), MAX_CONFIG_BYTES), path, others: Vec::new(), hangup, last: None }
+    }
+
+    /// Follows the files that the text refers to from now on.
+    fn parse(&mut self, bytes: &[u8]) -> Result<Config, String> {
+        let text = str::from_utf8(bytes).map_err(|error| error.to_string())?;
+        let (parsed, others) = parse(text, &self.path);
+        self.others = others;
+        parsed.map_err(|error| error.to_string())
+    }
+
+    fn others_changed(&mut self) -> bool {
+        self.others.iter_mut().filter_map(Watched::look).count() > 0
     }
 }
 
-fn parse(bytes: &[u8], path: &Path) -> Result<Config, String> {
-    let text = str::from_utf8(bytes).map_err(|error| error.to_string())?;
-    Config::parse(text, path.parent().unwrap_or_else(|| Path::new("."))).map_err(|error| error.to_string())
+/// What of a pool's `endpointPickerConfig` is not in force is said once, and again when it changes.
+fn warn_of_pickers(before: Option<&Config>, next: &Config) {
+    let before: BTreeMap<&str, &EndpointPicker> = before.into_iter().flat_map(pickers).collect();
+    for (pool, picker) in pickers(next) {
+        if before.get(pool) != Some(&picker) {
+            for warning in picker.loaded.report.warnings() {
+                warn!(pool, warning, "endpointPickerConfig is taken, but not all of it is as in llm-d");
+            }
+        }
+    }
+}
+
+/// Each pool's, by name, and that of the automatic ones.
+fn pickers(config: &Config) -> impl Iterator<Item = (&str, &EndpointPicker)> {
+    let own = config.pools.iter().filter_map(|pool| Some((pool.name.as_str(), pool.endpoint_picker.as_ref()?)));
+    let automatic = config.kubernetes.pools.iter().filter_map(AutomaticPools::endpoint_picker);
+    own.chain(automatic.map(|picker| ("kubernetes.pools", picker)))
 }
 
 fn restart_needed(now: &Config, next: &Config) {

@@ -9,10 +9,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use super::attributes::Gpu;
 use super::engine::{Engine, with_capacity};
 use super::fetch::{Answer, Client, FetchError};
 use super::pace::{self, Activity};
-use super::{Hint, models};
+use super::{Hint, attributes, models};
 use crate::clock;
 use crate::config::Pool;
 use crate::datastore::{Discovered, Finding, LoadSample, Update};
@@ -47,6 +48,8 @@ pub struct Probe {
     standing: Standing,
     wait: Duration,
     last: Option<LoadSample>,
+    /// When the GPU exporter was asked last, and what it said.
+    gpu: Option<(Instant, Option<f64>)>,
     /// Of the last failed scrape, so that a lasting one is logged once.
     failing: bool,
 }
@@ -56,7 +59,16 @@ impl Probe {
     #[must_use]
     pub fn new(context: Context, endpoint: Discovered) -> Self {
         let id = EndpointId::of(&endpoint.address);
-        Self { context, id, endpoint, standing: Standing::default(), wait: Duration::ZERO, last: None, failing: false }
+        Self {
+            context,
+            id,
+            endpoint,
+            standing: Standing::default(),
+            wait: Duration::ZERO,
+            last: None,
+            gpu: None,
+            failing: false,
+        }
     }
 
     /// Runs until it is dropped or the datastore is gone.
@@ -159,7 +171,10 @@ impl Probe {
             }
         };
         let activity = match outcome {
-            Ok(sample) => self.learn(pool, sample).await,
+            Ok(mut sample) => {
+                self.add_gpu(pool, &mut sample).await;
+                self.learn(pool, sample).await
+            }
             Err((reason, error)) => {
                 self.context.metrics.scrape_failed(&pool.name, reason);
                 if !std::mem::replace(&mut self.failing, true) {
@@ -179,8 +194,38 @@ impl Probe {
     fn read(&self, pool: &Pool, body: &[u8]) -> Result<LoadSample, (&'static str, String)> {
         let text = str::from_utf8(body).map_err(|error| ("text", error.to_string()))?;
         let engine = Engine::of(&self.endpoint, pool.engine);
-        let sample = engine.read(text, clock::now()).map_err(|error| ("text", error.to_string()))?;
+        let mut sample = engine.read(text, clock::now()).map_err(|error| ("text", error.to_string()))?;
+        if let Some(wanted) = pool.attributes() {
+            sample.attributes = attributes::custom(text, engine, &wanted.custom);
+        }
         Ok(with_capacity(sample, pool.kv_cache_tokens))
+    }
+
+    /// Asks the GPU exporter beside the endpoint, if the profile reads it. Without an answer its attribute is unknown.
+    async fn add_gpu(&mut self, pool: &Pool, sample: &mut LoadSample) {
+        let Some(gpu) = pool.attributes().and_then(|wanted| wanted.gpu.as_ref()) else { return };
+        if self.gpu.is_none_or(|(at, _)| at.elapsed() >= gpu.interval) {
+            self.gpu = Some((Instant::now(), self.ask_gpu(pool, gpu).await));
+        }
+        if let Some((_, Some(value))) = self.gpu {
+            sample.attributes.insert(gpu.attribute.clone(), value);
+        }
+    }
+
+    async fn ask_gpu(&self, pool: &Pool, gpu: &Gpu) -> Option<f64> {
+        let host = on_port(&self.endpoint.address, gpu.port);
+        let value = match self.context.client.get(&host, &gpu.path, pool.scrape.timeout).await {
+            Ok(Answer { status: 200, body }) => {
+                let pod = self.endpoint.labels.get("pod").map(String::as_str);
+                str::from_utf8(&body).ok().and_then(|text| attributes::gpu_utilization(text, pod))
+            }
+            Ok(_) | Err(_) => None,
+        };
+        if value.is_none() {
+            self.context.metrics.scrape_failed(&pool.name, "gpu");
+            debug!(pool = pool.name, endpoint = self.endpoint.address, host, "no GPU utilization");
+        }
+        value
     }
 
     async fn learn(&mut self, pool: &Pool, sample: LoadSample) -> Activity {
@@ -197,11 +242,7 @@ impl Probe {
     fn metrics_host(&self, pool: &Pool) -> String {
         match (&self.endpoint.metrics, pool.scrape.port) {
             (Some(host), _) => host.clone(),
-            (None, Some(port)) => {
-                let host =
-                    self.endpoint.address.rsplit_once(':').map_or(self.endpoint.address.as_str(), |(host, _)| host);
-                format!("{host}:{port}")
-            }
+            (None, Some(port)) => on_port(&self.endpoint.address, port),
             (None, None) => self.endpoint.address.clone(),
         }
     }
@@ -212,4 +253,10 @@ impl Probe {
             debug!(pool = pool.name, "datastore has stopped");
         }
     }
+}
+
+/// The host of `address` with another port.
+fn on_port(address: &str, port: u16) -> String {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    format!("{host}:{port}")
 }

@@ -1,12 +1,12 @@
 //! Raw → checked, for what the configuration says of the cluster.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use super::super::kubernetes::{AutomaticPools, Kubernetes, LeaderElection, Membership, Namespaces, Picker};
 use super::super::raw;
-use super::{Checks, HOUR, MILLISECOND, drain_grace, pool};
+use super::endpoint_picker::endpoint_picker;
+use super::{Around, Checks, HOUR, MILLISECOND, Own, drain_grace, pool};
 use crate::config::{Discovery, Pool};
 
 /// As many ports as an InferencePool may have.
@@ -14,11 +14,11 @@ const MOST_PORTS: usize = 8;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-pub(super) fn kubernetes(checks: &mut Checks, raw: raw::kubernetes::Kubernetes, folder: &Path) -> Kubernetes {
+pub(super) fn kubernetes(checks: &mut Checks, raw: raw::kubernetes::Kubernetes, around: &Around<'_>) -> Kubernetes {
     Kubernetes {
         kubeconfig: None,
         namespaces: namespaces(checks, raw.namespaces.unwrap_or_default()),
-        pools: raw.pools.map(|pools| automatic(checks, pools, folder)),
+        pools: raw.pools.map(|pools| automatic(checks, pools, around)),
         leader_election: election(checks, raw.leader_election),
     }
 }
@@ -38,7 +38,7 @@ fn namespaces(checks: &mut Checks, names: Vec<String>) -> Namespaces {
     if names.is_empty() { Namespaces::Own } else { Namespaces::Named(names.into_iter().collect()) }
 }
 
-fn automatic(checks: &mut Checks, raw: raw::kubernetes::Pools, folder: &Path) -> AutomaticPools {
+fn automatic(checks: &mut Checks, mut raw: raw::kubernetes::Pools, around: &Around<'_>) -> AutomaticPools {
     let path = "kubernetes.pools";
     let picker = match raw.endpoint_picker.as_str() {
         "*" => Picker::Any,
@@ -54,8 +54,11 @@ fn automatic(checks: &mut Checks, raw: raw::kubernetes::Pools, folder: &Path) ->
             checks.refuse(&format!("{path}.defaults.{field}"), rule, "a value");
         }
     }
-    let own = (String::new(), Discovery::Static(Vec::new()), grace);
-    let template: Pool = pool(checks, &format!("{path}.defaults"), own, raw.defaults, folder);
+    let at = format!("{path}.defaults");
+    let endpoint_picker = endpoint_picker(checks, &at, &mut raw.defaults, around);
+    let own =
+        Own { name: String::new(), discovery: Discovery::Static(Vec::new()), drain_grace: grace, endpoint_picker };
+    let template: Pool = pool(checks, &at, own, raw.defaults, around.folder);
     AutomaticPools::new(picker, template)
 }
 
