@@ -311,6 +311,7 @@ impl ExactPool {
                 address: address.to_owned(),
                 followed: self.follows(endpoint),
                 note: self.note(endpoint),
+                hybrid: self.residency.as_ref().is_some_and(|residency| residency.is_hybrid(slot)),
                 blocks: self.residency.as_ref().map_or(0, |residency| residency.held_by(slot)),
             })
             .collect();
