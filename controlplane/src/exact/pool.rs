@@ -321,7 +321,11 @@ impl ExactPool {
             (ModelState::Ready(_), Some(doubted)) => ("learned", doubted.to_string()),
             (ModelState::Ready(_), None) => {
                 let followed = engines.iter().filter(|engine| engine.followed).count();
-                ("exact", format!("KV events of {followed} of {} engines are followed", engines.len()))
+                let hybrid = match engines.iter().filter(|engine| engine.hybrid).count() {
+                    0 => String::new(),
+                    hybrid => format!(", {hybrid} of them as hybrid"),
+                };
+                ("exact", format!("KV events of {followed} of {} engines are followed{hybrid}", engines.len()))
             }
         };
         PrefixStatus {

@@ -45,6 +45,8 @@ pub struct Setting {
     pub block_size: u32,
     /// Bytes in a chunk.
     pub chunk_bytes: u16,
+    /// What their caches are made of.
+    pub caches: Caches,
     /// Requests in all.
     pub requests: u32,
     /// Of 100,000 generated tokens, so many are spelt in others that the tokenizer would not choose.
@@ -53,6 +55,20 @@ pub struct Setting {
     pub lesion: Lesion,
     /// Everything random comes from it.
     pub seed: u64,
+}
+
+/// The cache groups of a run's engines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caches {
+    /// Full attention only.
+    Plain,
+    /// Sliding windows beside it in some pods, recurrent state in others, both in others.
+    Hybrid {
+        /// Tokens between boundaries that they keep; 0: only where prompts end and part.
+        retention_interval: u32,
+    },
+    /// The pods take turns: plain, then hybrid.
+    Mixed,
 }
 
 /// What a run breaks on purpose: a bar that still holds then proves nothing.
@@ -70,6 +86,8 @@ pub enum Lesion {
     OtherSalt,
     /// Any pod is chosen.
     AnyPod,
+    /// Hybrid engines count as if they could go on from anywhere.
+    CheckpointsIgnored,
     /// Nobody re-encodes what engines generate.
     Unchecked,
 }
@@ -102,7 +120,7 @@ pub fn run(setting: &Setting) -> Result<Tally, ExactnessError> {
     let template = ChatTemplate::compile(CHAT_TEMPLATE, TemplateOptions::default()).map_err(Unrendered::from)?;
     let mut chats = Chats::new(Random::new(setting.seed, 1));
     let mut random = Random::new(setting.seed, 2);
-    let mut pods = Pods::new(setting.pods, setting.block_size, POD_TOKENS)?;
+    let mut pods = Pods::new(setting.pods, setting.block_size, POD_TOKENS, setting.caches)?;
     let mut sight = Sight::new(setting.chunk_bytes, setting.lesion)?;
     let mut slips = Slips::new(setting.slips, Random::new(setting.seed, 3));
     let mut tally = Tally::new(setting.block_size);
@@ -126,6 +144,7 @@ pub fn run(setting: &Setting) -> Result<Tally, ExactnessError> {
             | Lesion::Unchecked
             | Lesion::RemovalsIgnored
             | Lesion::EventsIgnored
+            | Lesion::CheckpointsIgnored
             | Lesion::OtherModel
             | Lesion::OtherSalt => best(&predicted, &mut random),
         };
@@ -145,9 +164,12 @@ impl Lesion {
         match self {
             Self::OtherModel => ChainRoot::new("another", None, None),
             Self::OtherSalt => ChainRoot::new(MODEL, None, Some("tenant")),
-            Self::Nothing | Self::Unchecked | Self::RemovalsIgnored | Self::EventsIgnored | Self::AnyPod => {
-                ChainRoot::new(MODEL, None, None)
-            }
+            Self::Nothing
+            | Self::Unchecked
+            | Self::RemovalsIgnored
+            | Self::EventsIgnored
+            | Self::CheckpointsIgnored
+            | Self::AnyPod => ChainRoot::new(MODEL, None, None),
         }
     }
 }

@@ -7,7 +7,7 @@
     reason = "functions that tests share are test code too, though clippy counts only #[test] functions as such"
 )]
 
-use lab::exactness::{Lesion, Setting, Tally, run};
+use lab::exactness::{Caches, Lesion, Setting, Tally, run};
 
 const GRID: [(u32, u16); 3] = [(16, 128), (64, 128), (64, 256)];
 /// A chunk spans several blocks here: pods that differ by less than it look alike.
@@ -16,12 +16,17 @@ const COARSE: (u32, u16) = (16, 256);
 fn ran(setting: Setting) -> Tally {
     let tally = run(&setting).unwrap();
     println!(
-        "{:>2} pods, blocks of {:>2}, chunks of {:>3}, {:<16} contested {:>4}/{:>4} near best {:>6.2} % ({} of {} misses are ties) | over p99 {:>6.2} \
+        "{:>2} pods, blocks of {:>2}, chunks of {:>3}, {:<10} {:<18} contested {:>4}/{:>4} near best {:>6.2} % ({} of {} misses are ties) | over p99 {:>6.2} \
          max {:>6.2} | under p99 {:>5.2} max {:>6.2} blocks | found {:.3} of best | removed {} | orphans {} | \
          {} slips {} alarms",
         setting.pods,
         setting.block_size,
         setting.chunk_bytes,
+        match setting.caches {
+            Caches::Plain => "plain".to_owned(),
+            Caches::Hybrid { retention_interval } => format!("hybrid {retention_interval}"),
+            Caches::Mixed => "mixed".to_owned(),
+        },
         format!("{:?}", setting.lesion),
         tally.contested,
         tally.decisions,
@@ -42,7 +47,7 @@ fn ran(setting: Setting) -> Tally {
 }
 
 const fn setting(pods: u32, (block_size, chunk_bytes): (u32, u16), lesion: Lesion) -> Setting {
-    Setting { pods, block_size, chunk_bytes, requests: 6000, slips: 0, lesion, seed: 7 }
+    Setting { pods, block_size, chunk_bytes, caches: Caches::Plain, requests: 6000, slips: 0, lesion, seed: 7 }
 }
 
 fn holds(pods: u32) {
@@ -97,5 +102,34 @@ fn answers_that_no_tokenizer_would_write_are_found_out_and_no_longer_counted_as_
         assert!(checked.slips >= 300 && checked.alarms * 10 >= checked.slips * 3, "{slips}: {}", checked.alarms);
         assert!(checked.passes() && checked.over(quantile) <= 2.0, "{slips}: {} blocks", checked.over(quantile));
         assert!(unchecked.over(quantile) > 2.0, "{slips}: {} blocks prove nothing", unchecked.over(quantile));
+    }
+}
+
+/// Sparse checkpoints, one every 512 tokens, one at every block; and pods with and without side groups in one pool.
+const HYBRIDS: [Caches; 4] = [
+    Caches::Hybrid { retention_interval: 0 },
+    Caches::Hybrid { retention_interval: 512 },
+    Caches::Hybrid { retention_interval: 1 },
+    Caches::Mixed,
+];
+
+#[test]
+fn engines_with_several_cache_groups_are_predicted_to_the_block() {
+    for caches in HYBRIDS {
+        for point in GRID {
+            let tally = ran(Setting { caches, ..setting(8, point, Lesion::Nothing) });
+            assert!(tally.contested >= 200 && tally.removals >= 1000, "{point:?} proves nothing: {}", tally.contested);
+            assert!(tally.share_near_best() >= 0.995, "{caches:?} {point:?}: {}", tally.share_near_best());
+            assert!(tally.over(0.99) <= 2.0, "{caches:?} {point:?}: {} blocks", tally.over(0.99));
+            assert_eq!((tally.counters.orphans, tally.counters.shed, tally.alarms), (0, 0, 0));
+        }
+    }
+}
+
+#[test]
+fn without_checkpoints_hybrid_engines_are_thought_to_hold_far_more_than_they_can_use() {
+    for caches in [Caches::Hybrid { retention_interval: 0 }, Caches::Mixed] {
+        let tally = ran(Setting { caches, ..setting(8, (16, 128), Lesion::CheckpointsIgnored) });
+        assert!(!tally.passes() && tally.over(0.99) > 10.0, "{caches:?}: {} blocks", tally.over(0.99));
     }
 }

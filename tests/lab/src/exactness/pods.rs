@@ -4,11 +4,23 @@ use std::sync::Arc;
 
 use vllm_sim::engine::{
     BlockContents, CacheRecord, ChainBuilder, ChainSeed, ConfigError, Engine, EngineConfig, EngineEvent, PromptSpec,
-    RequestId, SubmitError,
+    RequestId, SideGroup, SubmitError,
 };
 use vllm_sim::kv_events::{HashForm, WireVersion, events_of};
 
+use super::Caches;
+
 const VERSIONS: [&str; 4] = ["0.33.0", "0.9.0", "0.15.0", "0.22.0"];
+/// Those that tell which cache group an event is of.
+const HYBRID_VERSIONS: [&str; 4] = ["0.33.0", "0.22.0", "0.24.0", "0.26.0"];
+/// What hybrid pods have beside full attention, by turns; all windows are longer than a block of 64.
+const SIDE_GROUPS: [&[SideGroup]; 3] = [
+    &[SideGroup::SlidingWindow { window: 128 }],
+    &[SideGroup::Mamba],
+    &[SideGroup::SlidingWindow { window: 200 }, SideGroup::SlidingWindow { window: 200 }, SideGroup::Mamba],
+];
+/// Side groups keep a block for so many of full attention: fewer checkpoints than prompts, so that some are evicted alone.
+const SIDE_SHARE: u32 = 6;
 
 /// The engines.
 pub(super) struct Pods {
@@ -36,18 +48,35 @@ impl Ask {
 }
 
 impl Pods {
-    pub(super) fn new(count: u32, block_size: u32, tokens: u32) -> Result<Self, ConfigError> {
-        let config = EngineConfig {
+    pub(super) fn new(count: u32, block_size: u32, tokens: u32, caches: Caches) -> Result<Self, ConfigError> {
+        let plain = EngineConfig {
             num_gpu_blocks: tokens / block_size.max(1),
             block_size,
             record: CacheRecord::On,
             ..EngineConfig::default()
         };
-        let versions = VERSIONS.iter().map(|version| version.parse().unwrap_or_default());
+        let versions = match caches {
+            Caches::Plain => VERSIONS,
+            Caches::Hybrid { .. } | Caches::Mixed => HYBRID_VERSIONS,
+        };
+        let versions = versions.iter().map(|version| version.parse().unwrap_or_default());
         let forms = [HashForm::Int, HashForm::Bytes];
         let spoken = versions.cycle().zip(forms.into_iter().cycle());
-        let engines = (0..count).zip(spoken);
-        let engines = engines.map(|(_, (version, form))| Ok((Engine::new(config.clone())?, version, form)));
+        let engines = (0..count).zip(spoken).map(|(pod, (version, form))| {
+            let (groups, retention_interval) = match caches {
+                Caches::Hybrid { retention_interval } => (pod, retention_interval),
+                Caches::Mixed if pod % 2 == 1 => (pod / 2, 0),
+                Caches::Plain | Caches::Mixed => return Ok((Engine::new(plain.clone())?, version, form)),
+            };
+            let groups = usize::try_from(groups).unwrap_or(0) % SIDE_GROUPS.len();
+            let config = EngineConfig {
+                side_groups: SIDE_GROUPS.get(groups).copied().unwrap_or_default().to_vec(),
+                side_blocks: plain.num_gpu_blocks / SIDE_SHARE,
+                retention_interval,
+                ..plain.clone()
+            };
+            Ok((Engine::new(config)?, version, form))
+        });
         Ok(Self { engines: engines.collect::<Result<_, ConfigError>>()?, block_size })
     }
 
