@@ -297,32 +297,53 @@ impl ExactResidency {
 
     /// Who is to be named for end `nth` of the block, where that is not who reaches it: a checkpoint counts for the last
     /// chunk that ends before it, so one at the block's end not for the block's earlier chunks, and one behind the block,
-    /// before any other chunk ends, for the block's last.
+    /// before any other chunk ends, for the block's last. Between chunk and checkpoint nobody compares bytes: an engine that
+    /// holds prompts which part there is not named, it keeps a checkpoint where they part.
     pub(super) fn named(&self, number: u32, nth: u8) -> Option<Vec<Holder>> {
         if !self.sides.any() {
             return None;
         }
         let block = self.blocks.get(number)?;
         let reach = self.sets.holders(self.standings.get(block.standing).reach);
-        if nth + 1 < block.ends {
-            let has_any = reach.iter().any(|holder| holder.is_checkpoint());
-            return has_any.then(|| reach.iter().copied().filter(|holder| !holder.is_checkpoint()).collect());
+        let mut named: Vec<Holder> = reach.iter().copied().filter(|holder| !holder.is_checkpoint()).collect();
+        let end = super::chunks::ends(block, &self.tails).nth(usize::from(nth))?;
+        let is_last = nth + 1 == block.ends;
+        let mut around = if is_last { vec![number] } else { Vec::new() };
+        while let Some(at) = around.pop() {
+            let checkpoints = self.reach_of(at).iter().filter(|holder| holder.is_checkpoint());
+            for &checkpoint in checkpoints {
+                if !named.contains(&checkpoint) && !self.parts_before(at, (number, end.key), checkpoint) {
+                    named.push(checkpoint);
+                }
+            }
+            let endless = |child: &u32| self.blocks.get(*child).is_some_and(|block| block.ends == 0);
+            around.extend(self.blocks.children(at).iter().filter(|child| endless(child)));
         }
-        let mut later: Vec<Holder> = Vec::new();
-        let mut below = self.blocks.children(number).to_vec();
-        while let Some(number) = below.pop() {
-            let Some(block) = self.blocks.get(number).filter(|b| b.ends == 0 && b.text() == Text::Chained) else { continue };
-            let reach = self.sets.holders(self.standings.get(block.standing).reach);
-            later.extend(reach.iter().filter(|holder| holder.is_checkpoint()));
-            below.extend_from_slice(self.blocks.children(number));
+        named.sort_unstable();
+        (named != reach).then_some(named)
+    }
+
+    /// Does the endpoint hold prompts that share the chunk `key`, which ends in block `anchor`, and part before block `at`
+    /// ends?
+    fn parts_before(&self, mut at: u32, (anchor, key): (u32, u64), of: Holder) -> bool {
+        let reaches = |number: u32| self.reach_of(number).iter().any(|holder| holder.slot_index() == of.slot_index());
+        let twins = || self.chunks.blocks_of(key, &self.blocks, &self.tails).filter(|&twin| twin != anchor);
+        if self.chunks.has_repeated() && twins().any(reaches) {
+            return true;
         }
-        if later.is_empty() {
-            return None;
+        while at != anchor {
+            let Some(block) = self.blocks.get(at) else { return true };
+            at = block.parent;
+            let children = self.blocks.children(at);
+            if children.len() > 1 && children.iter().filter(|&&child| reaches(child)).nth(1).is_some() {
+                return true;
+            }
         }
-        later.extend_from_slice(reach);
-        later.sort_unstable();
-        later.dedup();
-        Some(later)
+        false
+    }
+
+    fn reach_of(&self, number: u32) -> &[Holder] {
+        self.sets.holders(self.sets_of(number).reach)
     }
 
     /// The endpoints that go on only from checkpoints, as the table names them.

@@ -41,7 +41,7 @@ impl ExactResidency {
             }
             self.chunks.remove(end.key, number, nth, &self.blocks, &self.tails);
         }
-        if block.ends == 0 && reach != SetId::EMPTY && self.sides.any() {
+        if reach != SetId::EMPTY && self.sides.any() {
             self.gone.extend(self.chunk_before(number));
         }
         if block.tail != NONE {

@@ -185,6 +185,34 @@ impl Hybrids {
         })
     }
 
+    /// Does the engine reach a block that leaves the way to `path` after `bytes`, or that ends the chunk `key` elsewhere?
+    fn parts_before(&self, slot: u32, path: &Path, (key, bytes): (u64, usize)) -> bool {
+        let held = &self.world.engines[slot as usize];
+        let reaches = |other: &Path| {
+            let mut above = self.world.parent(other);
+            while above.as_ref().is_some_and(|path| held.contains_key(path)) {
+                above = self.world.parent(&above.unwrap());
+            }
+            above.is_none()
+        };
+        let (adapter, salt) = NAMESPACES[path.0];
+        let leaves = |other: &Path| {
+            let whole = text(&other.1);
+            if other.0 != path.0 || path.1.starts_with(&other.1) || whole.len() < bytes {
+                return false;
+            }
+            let before = self.world.parent(other).map(|parent| parent.1).unwrap_or_default();
+            let of_the_chunk = text(&before).len() >= bytes;
+            if of_the_chunk {
+                return before.len() < path.1.len() && path.1.starts_with(&before);
+            }
+            let mut keys = Vec::new();
+            chain(ChainRoot::new("m", adapter, salt), self.world.chunk_bytes(), [&whole[..bytes]], &mut keys);
+            keys.last() == Some(&key)
+        };
+        held.keys().any(|other| leaves(other) && reaches(other))
+    }
+
     /// What must be published: what the world says, and for every boundary that an engine reaches and can go on from, the
     /// last chunk that ends before it.
     fn published(&self) -> Published {
@@ -199,8 +227,9 @@ impl Hybrids {
                 let (adapter, salt) = NAMESPACES[path.0];
                 let (whole, mut keys) = (text(&path.1), Vec::new());
                 chain(ChainRoot::new("m", adapter, salt), self.world.chunk_bytes(), [&whole[..]], &mut keys);
-                if let Some(key) = keys.last().filter(|_| above.is_none()) {
-                    published.get_mut(key).unwrap().0.insert(slot * 4 + 3);
+                let Some(&key) = keys.last() else { continue };
+                if above.is_none() && !self.parts_before(slot, path, (key, keys.len() * self.world.chunk_bytes())) {
+                    published.get_mut(&key).unwrap().0.insert(slot * 4 + 3);
                 }
             }
         }

@@ -149,11 +149,14 @@ impl ExactResidency {
         true
     }
 
-    /// A checkpoint that came or went in a block that ends no chunk is told with the chunk before it.
+    /// A checkpoint that came or went in a block that ends no chunk is told with the chunk before it; so is a branch.
     fn name_chunks_before(&mut self) {
-        let endless = |number: &u32| self.blocks.get(*number).is_some_and(|block| block.ends == 0);
-        let mut anchors: Vec<u32> =
-            self.changed.iter().copied().filter(endless).filter_map(|number| self.anchor(number)).collect();
+        let before = |&number: &u32| {
+            let block = self.blocks.get(number)?;
+            let matters = block.ends == 0 || self.blocks.children(block.parent).len() > 1;
+            self.anchor(block.parent).filter(|_| matters)
+        };
+        let mut anchors: Vec<u32> = self.changed.iter().filter_map(before).collect();
         anchors.sort_unstable();
         anchors.dedup();
         for number in anchors {
