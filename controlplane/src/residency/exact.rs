@@ -117,6 +117,8 @@ pub struct ExactResidency {
     rows: Vec<Row>,
     /// Published chunks whose block is no longer known.
     gone: Vec<u64>,
+    /// Blocks behind which a prompt parted from others that nobody holds any more; hybrid engines only.
+    parted: Vec<u32>,
     lingering: VecDeque<u32>,
     /// Ticks of the last event.
     clock: u16,
@@ -144,6 +146,7 @@ impl ExactResidency {
             changed: Vec::new(),
             rows: Vec::new(),
             gone: Vec::new(),
+            parted: Vec::new(),
             lingering: VecDeque::new(),
             clock: 0,
             counters: ExactCounters::default(),
@@ -250,6 +253,7 @@ impl ExactResidency {
         let lists = self.rows.capacity() * size_of::<Row>()
             + (self.dirty.capacity() + self.changed.capacity()) * 4
             + self.gone.capacity() * 8
+            + self.parted.capacity() * 4
             + self.lingering.capacity() * 4;
         ExactSize {
             chunks: self.chunks.len(),

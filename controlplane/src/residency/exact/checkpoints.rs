@@ -5,7 +5,7 @@
 
 use shared::identity::Slot;
 
-use super::block::{Naming, Text};
+use super::block::{Block, Naming, RELEASED, Text};
 use super::sets::{SetId, WordMap};
 use super::sides::{Group, Need, Place, Side};
 use super::{ExactResidency, Holder, Part, Tier, Unsupported};
@@ -281,7 +281,7 @@ impl ExactResidency {
     /// The nearest block, from `number` towards the root, that ends a chunk.
     pub(super) fn anchor(&self, mut number: u32) -> Option<u32> {
         loop {
-            let block = self.blocks.get(number)?;
+            let block = self.blocks.get(number).filter(|block| !block.has(RELEASED))?;
             if block.ends > 0 {
                 return Some(number);
             }
@@ -295,10 +295,10 @@ impl ExactResidency {
         super::chunks::ends(block, &self.tails).last().map(|end| end.key)
     }
 
-    /// Who is to be named for end `nth` of the block, where that is not who reaches it: a checkpoint counts for the last
-    /// chunk that ends before it, so one at the block's end not for the block's earlier chunks, and one behind the block,
-    /// before any other chunk ends, for the block's last. Between chunk and checkpoint nobody compares bytes: an engine that
-    /// holds prompts which part there is not named, it keeps a checkpoint where they part.
+    /// Who is to be named for end `nth` of the block, where that is not who reaches it. A checkpoint counts for the last
+    /// chunk that ends before it: one at the block's end not for the block's earlier chunks, one behind the block, before any
+    /// other chunk ends, for the block's last. Nobody compares the bytes between chunk and checkpoint, so where known prompts
+    /// part there it counts for the first chunks behind it instead: who has that in common has the checkpoint in common.
     pub(super) fn named(&self, number: u32, nth: u8) -> Option<Vec<Holder>> {
         if !self.sides.any() {
             return None;
@@ -306,40 +306,103 @@ impl ExactResidency {
         let block = self.blocks.get(number)?;
         let reach = self.sets.holders(self.standings.get(block.standing).reach);
         let mut named: Vec<Holder> = reach.iter().copied().filter(|holder| !holder.is_checkpoint()).collect();
-        let end = super::chunks::ends(block, &self.tails).nth(usize::from(nth))?;
-        let is_last = nth + 1 == block.ends;
-        let mut around = if is_last { vec![number] } else { Vec::new() };
-        while let Some(at) = around.pop() {
-            let checkpoints = self.reach_of(at).iter().filter(|holder| holder.is_checkpoint());
-            for &checkpoint in checkpoints {
-                if !named.contains(&checkpoint) && !self.parts_before(at, (number, end.key), checkpoint) {
-                    named.push(checkpoint);
+        let places = named.len();
+        if nth + 1 == block.ends {
+            let mut around = vec![number];
+            while let Some(at) = around.pop() {
+                if self.has_checkpoint(at) && !self.parts_before(at, number) {
+                    named.extend(self.reach_of(at).iter().filter(|holder| holder.is_checkpoint()));
                 }
+                around.extend(self.blocks.children(at).iter().filter(|&&child| self.ends_none(child)));
             }
-            let endless = |child: &u32| self.blocks.get(*child).is_some_and(|block| block.ends == 0);
-            around.extend(self.blocks.children(at).iter().filter(|child| endless(child)));
         }
-        named.sort_unstable();
+        if nth == 0
+            && let Some(anchor) = self.anchor(block.parent)
+        {
+            let mut at = block.parent;
+            loop {
+                if self.has_checkpoint(at) && self.parts_before(at, anchor) {
+                    let has_this = |of: &Holder| reach.iter().any(|holder| holder.slot_index() == of.slot_index());
+                    named.extend(self.reach_of(at).iter().filter(|holder| holder.is_checkpoint() && has_this(holder)));
+                }
+                if at == anchor {
+                    break;
+                }
+                at = self.blocks.get(at)?.parent;
+            }
+        }
+        if named.len() > places {
+            named.sort_unstable();
+            named.dedup();
+        }
         (named != reach).then_some(named)
     }
 
-    /// Does the endpoint hold prompts that share the chunk `key`, which ends in block `anchor`, and part before block `at`
-    /// ends?
-    fn parts_before(&self, mut at: u32, (anchor, key): (u32, u64), of: Holder) -> bool {
-        let reaches = |number: u32| self.reach_of(number).iter().any(|holder| holder.slot_index() == of.slot_index());
-        let twins = || self.chunks.blocks_of(key, &self.blocks, &self.tails).filter(|&twin| twin != anchor);
-        if self.chunks.has_repeated() && twins().any(reaches) {
+    /// Do known prompts part between the last chunk that ends in `anchor` and the end of block `at`, which is it or behind it?
+    fn parts_before(&self, mut at: u32, anchor: u32) -> bool {
+        let reached = |number: u32| self.sets_of(number).reach != SetId::EMPTY;
+        let Some(block) = self.blocks.get(anchor) else { return true };
+        if self.chunks.has_repeated() && self.twins(block).any(reached) {
             return true;
         }
         while at != anchor {
             let Some(block) = self.blocks.get(at) else { return true };
             at = block.parent;
             let children = self.blocks.children(at);
-            if children.len() > 1 && children.iter().filter(|&&child| reaches(child)).nth(1).is_some() {
+            if children.len() > 1 && children.iter().filter(|&&child| reached(child)).nth(1).is_some() {
                 return true;
             }
         }
         false
+    }
+
+    /// Blocks of other tokens that end the same chunk as the last one of `block`.
+    fn twins(&self, block: &Block) -> impl Iterator<Item = u32> {
+        let key = super::chunks::ends(block, &self.tails).last().map(|end| end.key);
+        let all = key.into_iter().flat_map(|key| self.chunks.blocks_of(key, &self.blocks, &self.tails));
+        let check = block.check;
+        all.filter(move |&twin| self.blocks.get(twin).is_some_and(|twin| twin.check != check))
+    }
+
+    /// Blocks of which `named` may say something else now that the reach of `changed` is another, unless they are among them:
+    /// those with the chunks around their checkpoints, and around those of the prompts that they part from.
+    pub(super) fn neighbours(&mut self) -> Vec<u32> {
+        let mut roots: Vec<u32> = core::mem::take(&mut self.parted).into_iter().filter_map(|at| self.anchor(at)).collect();
+        for &number in &self.changed {
+            let Some(block) = self.blocks.get(number) else { continue };
+            if block.ends > 0 {
+                roots.push(number);
+                if self.chunks.has_repeated() {
+                    roots.extend(self.twins(block));
+                }
+            }
+            if block.ends == 0 || self.blocks.children(block.parent).len() > 1 {
+                roots.extend(self.anchor(block.parent));
+            }
+        }
+        for &key in &self.gone {
+            roots.extend(self.chunks.blocks_of(key, &self.blocks, &self.tails));
+        }
+        roots.sort_unstable();
+        roots.dedup();
+        let mut all = roots.clone();
+        let mut below: Vec<u32> = roots.iter().flat_map(|&root| self.blocks.children(root)).copied().collect();
+        while let Some(number) = below.pop() {
+            if self.ends_none(number) {
+                below.extend_from_slice(self.blocks.children(number));
+            } else {
+                all.push(number);
+            }
+        }
+        all
+    }
+
+    fn ends_none(&self, number: u32) -> bool {
+        self.blocks.get(number).is_some_and(|block| block.ends == 0)
+    }
+
+    fn has_checkpoint(&self, number: u32) -> bool {
+        self.reach_of(number).iter().any(|holder| holder.is_checkpoint())
     }
 
     fn reach_of(&self, number: u32) -> &[Holder] {

@@ -43,6 +43,7 @@ impl ExactResidency {
         }
         if reach != SetId::EMPTY && self.sides.any() {
             self.gone.extend(self.chunk_before(number));
+            self.parted.push(block.parent);
         }
         if block.tail != NONE {
             self.tails.release(block.tail, block.tail_len());

@@ -182,6 +182,7 @@ impl ExactResidency {
             }
             if sets.reach != SetId::EMPTY && self.sides.any() {
                 self.gone.extend(self.chunk_before(number));
+                self.parted.push(block.parent);
             }
             if block.tail != NONE {
                 self.tails.release(block.tail, block.tail_len());

@@ -47,6 +47,8 @@ struct Hybrids {
     asides: Vec<Aside>,
     /// Engines that have said that they have side groups.
     known: BTreeSet<u32>,
+    /// Do all engines name alike?
+    alike: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -89,6 +91,7 @@ impl Hybrids {
             shapes: shapes.iter().map(shape).collect(),
             asides: vec![Aside::new(); 3],
             known: BTreeSet::new(),
+            alike: names == Names::Digests,
         }
     }
 
@@ -185,18 +188,22 @@ impl Hybrids {
         })
     }
 
-    /// Does the engine reach a block that leaves the way to `path` after `bytes`, or that ends the chunk `key` elsewhere?
-    fn parts_before(&self, slot: u32, path: &Path, (key, bytes): (u64, usize)) -> bool {
+    fn reaches(&self, slot: u32, path: &Path) -> bool {
         let held = &self.world.engines[slot as usize];
-        let reaches = |other: &Path| {
-            let mut above = self.world.parent(other);
-            while above.as_ref().is_some_and(|path| held.contains_key(path)) {
-                above = self.world.parent(&above.unwrap());
-            }
-            above.is_none()
-        };
+        let mut above = Some(path.clone());
+        while above.as_ref().is_some_and(|path| held.contains_key(path)) {
+            above = self.world.parent(&above.unwrap());
+        }
+        above.is_none()
+    }
+
+    /// Does an engine that names alike reach a block that leaves the way to `path` after `bytes`, or that ends the chunk
+    /// `key` elsewhere?
+    fn parts_before(&self, slot: u32, path: &Path, (key, bytes): (u64, usize)) -> bool {
         let (adapter, salt) = NAMESPACES[path.0];
-        let leaves = |other: &Path| {
+        let size = self.world.block_size;
+        let ends = (1..).map(|blocks| blocks * size).find(|&end| text(&path.1[..end]).len() >= bytes).unwrap();
+        let leaves = |of: u32, other: &Path| {
             let whole = text(&other.1);
             if other.0 != path.0 || path.1.starts_with(&other.1) || whole.len() < bytes {
                 return false;
@@ -204,13 +211,15 @@ impl Hybrids {
             let before = self.world.parent(other).map(|parent| parent.1).unwrap_or_default();
             let of_the_chunk = text(&before).len() >= bytes;
             if of_the_chunk {
-                return before.len() < path.1.len() && path.1.starts_with(&before);
+                return (of == slot || self.alike) && before.len() < path.1.len() && path.1.starts_with(&before);
             }
             let mut keys = Vec::new();
             chain(ChainRoot::new("m", adapter, salt), self.world.chunk_bytes(), [&whole[..bytes]], &mut keys);
-            keys.last() == Some(&key)
+            keys.last() == Some(&key) && other.1[before.len()..] != path.1[ends - size..ends]
         };
-        held.keys().any(|other| leaves(other) && reaches(other))
+        (0..3).any(|of| {
+            self.world.engines[of as usize].keys().any(|other| leaves(of, other) && self.reaches(of, other))
+        })
     }
 
     /// What must be published: what the world says, and for every boundary that an engine reaches and can go on from, the
@@ -227,9 +236,23 @@ impl Hybrids {
                 let (adapter, salt) = NAMESPACES[path.0];
                 let (whole, mut keys) = (text(&path.1), Vec::new());
                 chain(ChainRoot::new("m", adapter, salt), self.world.chunk_bytes(), [&whole[..]], &mut keys);
-                let Some(&key) = keys.last() else { continue };
-                if above.is_none() && !self.parts_before(slot, path, (key, keys.len() * self.world.chunk_bytes())) {
+                let Some(&key) = keys.last().filter(|_| above.is_none()) else { continue };
+                let chunk = self.world.chunk_bytes();
+                if !self.parts_before(slot, path, (key, keys.len() * chunk)) {
                     published.get_mut(&key).unwrap().0.insert(slot * 4 + 3);
+                    continue;
+                }
+                // The first chunks behind it, in whatever the engine holds.
+                let next = (keys.len() + 1) * chunk;
+                let ends_next = |other: &&Path| {
+                    let before = other.1.len() - self.world.block_size;
+                    other.0 == path.0 && other.1.len() > path.1.len() && other.1.starts_with(&path.1)
+                        && text(&other.1).len() >= next && text(&other.1[..before]).len() < next
+                };
+                for other in held.keys().filter(ends_next).filter(|other| self.reaches(slot, other)) {
+                    let mut keys = Vec::new();
+                    chain(ChainRoot::new("m", adapter, salt), chunk, [&text(&other.1)[..next]], &mut keys);
+                    published.get_mut(keys.last().unwrap()).unwrap().0.insert(slot * 4 + 3);
                 }
             }
         }

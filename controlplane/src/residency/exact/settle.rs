@@ -28,7 +28,7 @@ impl ExactResidency {
         self.settle();
         let mut rows = core::mem::take(&mut self.rows);
         if self.sides.any() {
-            self.name_chunks_before();
+            self.name_neighbours();
         }
         let mut changed = core::mem::take(&mut self.changed);
         for number in changed.drain(..) {
@@ -149,17 +149,9 @@ impl ExactResidency {
         true
     }
 
-    /// A checkpoint that came or went in a block that ends no chunk is told with the chunk before it; so is a branch.
-    fn name_chunks_before(&mut self) {
-        let before = |&number: &u32| {
-            let block = self.blocks.get(number)?;
-            let matters = block.ends == 0 || self.blocks.children(block.parent).len() > 1;
-            self.anchor(block.parent).filter(|_| matters)
-        };
-        let mut anchors: Vec<u32> = self.changed.iter().filter_map(before).collect();
-        anchors.sort_unstable();
-        anchors.dedup();
-        for number in anchors {
+    /// Checkpoints are told with chunks of other blocks than they are in.
+    fn name_neighbours(&mut self) {
+        for number in self.neighbours() {
             if let Some(block) = self.blocks.get_mut(number)
                 && !block.has(CHANGED)
             {
