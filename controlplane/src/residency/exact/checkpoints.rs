@@ -182,7 +182,9 @@ impl ExactResidency {
         for &(number, _) in spread {
             below.push((number, 0));
             while let Some((number, inherited)) = below.pop() {
-                let Some(block) = self.blocks.get(number).filter(|block| block.text() == Text::Chained) else { continue };
+                let Some(block) = self.blocks.get(number).filter(|block| block.text() == Text::Chained) else {
+                    continue;
+                };
                 let (own, tokens) = (listed.get(&u64::from(number)).copied().unwrap_or(0), block.tokens);
                 let until = inherited.max(tokens.saturating_add(own));
                 if done.get(&u64::from(number)).is_some_and(|&before| before >= until) {
@@ -205,9 +207,10 @@ impl ExactResidency {
         if !has_it {
             return;
         }
-        let resumes = self.sides.get(slot.index()).is_some_and(|side| {
-            side.groups().all(|(place, group)| self.suffices(side, (place, group), number, runs))
-        });
+        let resumes = self
+            .sides
+            .get(slot.index())
+            .is_some_and(|side| side.groups().all(|(place, group)| self.suffices(side, (place, group), number, runs)));
         let checkpoint = Holder::new(slot, Tier::Checkpoint);
         let held = if resumes { self.sets.with(before, checkpoint) } else { self.sets.without(before, checkpoint) };
         if held != before {
@@ -367,7 +370,8 @@ impl ExactResidency {
     /// Blocks of which `named` may say something else now that the reach of `changed` is another, unless they are among them:
     /// those with the chunks around their checkpoints, and around those of the prompts that they part from.
     pub(super) fn neighbours(&mut self) -> Vec<u32> {
-        let mut roots: Vec<u32> = core::mem::take(&mut self.parted).into_iter().filter_map(|at| self.anchor(at)).collect();
+        let mut roots: Vec<u32> =
+            core::mem::take(&mut self.parted).into_iter().filter_map(|at| self.anchor(at)).collect();
         for &number in &self.changed {
             let Some(block) = self.blocks.get(number) else { continue };
             if block.ends > 0 {

@@ -57,14 +57,8 @@ pub(super) struct Engine {
     refusal: Option<Unsupported>,
 }
 
-const FRESH: Engine = Engine {
-    naming: Naming::SHARED,
-    counting: Counting::PerBlock,
-    held: 0,
-    full: None,
-    full_tokens: 0,
-    refusal: None,
-};
+const FRESH: Engine =
+    Engine { naming: Naming::SHARED, counting: Counting::PerBlock, held: 0, full: None, full_tokens: 0, refusal: None };
 
 /// By slot.
 #[derive(Default)]

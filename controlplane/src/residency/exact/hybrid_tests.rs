@@ -55,8 +55,16 @@ struct Hybrids {
 enum Move {
     Full(Step),
     /// Blocks of a prompt come into every side group: those that the draw keeps.
-    Keep { slot: u32, prompt: usize, blocks: usize, draw: u64 },
-    Drop { slot: u32, pick: usize },
+    Keep {
+        slot: u32,
+        prompt: usize,
+        blocks: usize,
+        draw: u64,
+    },
+    Drop {
+        slot: u32,
+        pick: usize,
+    },
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -176,9 +184,7 @@ impl Hybrids {
             match Need::of(kind).unwrap() {
                 Need::Last => has(end),
                 Need::Chunk { chunk } if end.is_multiple_of(chunk as usize) => true,
-                Need::Chunk { chunk } => {
-                    end.is_multiple_of(unit) && since(end / chunk as usize * chunk as usize)
-                }
+                Need::Chunk { chunk } => end.is_multiple_of(unit) && since(end / chunk as usize * chunk as usize),
                 Need::Everything => since(0),
                 Need::Window { window } => {
                     let blocks = (window as usize - 1).div_ceil(unit);
@@ -217,9 +223,8 @@ impl Hybrids {
             chain(ChainRoot::new("m", adapter, salt), self.world.chunk_bytes(), [&whole[..bytes]], &mut keys);
             keys.last() == Some(&key) && other.1[before.len()..] != path.1[ends - size..ends]
         };
-        (0..3).any(|of| {
-            self.world.engines[of as usize].keys().any(|other| leaves(of, other) && self.reaches(of, other))
-        })
+        (0..3)
+            .any(|of| self.world.engines[of as usize].keys().any(|other| leaves(of, other) && self.reaches(of, other)))
     }
 
     /// What must be published: what the world says, and for every boundary that an engine reaches and can go on from, the
@@ -246,8 +251,11 @@ impl Hybrids {
                 let next = (keys.len() + 1) * chunk;
                 let ends_next = |other: &&Path| {
                     let before = other.1.len() - self.world.block_size;
-                    other.0 == path.0 && other.1.len() > path.1.len() && other.1.starts_with(&path.1)
-                        && text(&other.1).len() >= next && text(&other.1[..before]).len() < next
+                    other.0 == path.0
+                        && other.1.len() > path.1.len()
+                        && other.1.starts_with(&path.1)
+                        && text(&other.1).len() >= next
+                        && text(&other.1[..before]).len() < next
                 };
                 for other in held.keys().filter(ends_next).filter(|other| self.reaches(slot, other)) {
                     let mut keys = Vec::new();

@@ -221,7 +221,9 @@ impl Sides {
         if self.sides.len() <= slot.index() {
             self.sides.resize_with(slot.index() + 1, || None);
         }
-        let Some(side) = self.sides.get_mut(slot.index()) else { return Err(Unsupported::Kind { kind, group: number }) };
+        let Some(side) = self.sides.get_mut(slot.index()) else {
+            return Err(Unsupported::Kind { kind, group: number });
+        };
         if side.is_none() {
             self.hybrids += 1;
             self.turned = true;
@@ -235,7 +237,13 @@ impl Sides {
 
     /// Blocks of the group have so many tokens: says whether that is new. Refused where a boundary needs blocks that end inside those of full
     /// attention: nobody says where such a block lies.
-    pub(super) fn set_block_tokens(&mut self, slot: Slot, at: Place, tokens: u32, full: u32) -> Result<bool, Unsupported> {
+    pub(super) fn set_block_tokens(
+        &mut self,
+        slot: Slot,
+        at: Place,
+        tokens: u32,
+        full: u32,
+    ) -> Result<bool, Unsupported> {
         let Some(group) = self.get_mut(slot.index()).and_then(|side| side.groups.get_mut(usize::from(at.0))) else {
             return Ok(false);
         };

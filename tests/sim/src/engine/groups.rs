@@ -102,8 +102,7 @@ impl SideGroups {
             let is_mark = |end: &usize| {
                 stretch.marks.contains(end) || interval.is_some_and(|interval| end.is_multiple_of(interval))
             };
-            let is_kept =
-                |block: &usize| (block + 1..=block.saturating_add(group.needs)).any(|end| is_mark(&end));
+            let is_kept = |block: &usize| (block + 1..=block.saturating_add(group.needs)).any(|end| is_mark(&end));
             let kept: Vec<usize> = (stretch.first..stretch.end).filter(is_kept).collect();
             for (&block, &identity) in kept.iter().filter_map(|block| Some((block, stretch.identities.get(*block)?))) {
                 *uses += 1;

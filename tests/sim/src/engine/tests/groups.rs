@@ -78,13 +78,15 @@ fn what_is_told_of_the_groups_is_what_they_hold() {
     let mut engine = hybrid(&[WINDOW, SideGroup::Mamba], 12, 0);
     let mut copies: HashMap<(u32, Digest), i64> = HashMap::new();
     for id in 1..60_u64 {
-        let tokens: Vec<u32> = (0..320).map(|at| if at < 160 { at } else { at + u32::try_from(id % 7).unwrap() * 1000 }).collect();
+        let tokens: Vec<u32> =
+            (0..320).map(|at| if at < 160 { at } else { at + u32::try_from(id % 7).unwrap() * 1000 }).collect();
         let mut chain = ChainBuilder::new(16, ChainSeed::default());
         chain.push_tokens(&tokens);
         let contents = Arc::new(BlockContents::by_identity(16, tokens, chain.blocks()));
         let blocks = chain.into_blocks();
         let holds = |group: u32, end: usize| copies.get(&(group, Digest::from(blocks[end]))).is_some_and(|&n| n > 0);
-        let resumes = |end: usize| end == 0 || (holds(1, end - 1) && (end < 2 || holds(1, end - 2)) && holds(2, end - 1));
+        let resumes =
+            |end: usize| end == 0 || (holds(1, end - 1) && (end < 2 || holds(1, end - 2)) && holds(2, end - 1));
         let told = (0..=19).rev().find(|&end| resumes(end)).unwrap();
         assert_eq!(engine.cached_prefix_tokens(&blocks[..19]), u32::try_from(told).unwrap() * 16, "request {id}");
         let spec = PromptSpec { prompt_tokens: 320, output_tokens: 1, blocks };
