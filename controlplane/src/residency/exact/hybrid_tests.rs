@@ -17,8 +17,11 @@ use crate::events::event::{BlockRemoved, BlockStored, CacheKind};
 /// A side group: its number, its kind, and how many blocks of full attention one of its blocks spans.
 type Shape = (u32, CacheKind, usize);
 
+/// The same with sizes in blocks of full attention.
+type Sketch = (u32, Kind, usize);
+
 /// What engines look like: the number of the group of full attention, and the others. Windows in blocks, less a token.
-const SHAPES: &[(u32, &[(u32, Kind, usize)])] = &[
+const SHAPES: &[(u32, &[Sketch])] = &[
     (0, &[]),
     (0, &[(1, Kind::Window(2), 1)]),
     (1, &[(0, Kind::Window(1), 1)]),
@@ -150,7 +153,7 @@ impl Hybrids {
                     let mut range = self.world.paths(prompt, blocks);
                     range.retain(|path| path.1.len().is_multiple_of(unit));
                     // Mostly whole stretches, else the drawn ones only.
-                    let kept = |path: &&Path| seed % 3 > 0 || draw(seed ^ path.1.len() as u64) % 4 > 0;
+                    let kept = |path: &&Path| seed % 3 > 0 || !draw(seed ^ path.1.len() as u64).is_multiple_of(4);
                     let kept: Vec<Path> = range.iter().filter(kept).cloned().collect();
                     for path in &kept {
                         *self.asides[slot as usize].entry((shape.0, path.clone())).or_default() += 1;

@@ -95,7 +95,7 @@ fn each_broken_rule_is_refused_by_name() {
         (pool(vec![wire::Endpoint { address: "host:1".into(), ..endpoint(0, 1) }], vec![]), "endpoints.address"),
         (pool(vec![wire::Endpoint { state: 9, ..endpoint(0, 1) }], vec![]), "endpoints.state"),
         (pool(vec![], vec![group(&[4, 0], &[1])]), "residency.holders"),
-        (pool(vec![], vec![group(&[3], &[1])]), "residency.holders"),
+        (pool(vec![], vec![group(&[4096], &[1])]), "residency.holders"),
         (pool(vec![], vec![group(&[0], &[0])]), "residency.keys"),
         (pool(vec![], vec![wire::ResidencyGroup { tokens: vec![1, 2], ..group(&[0], &[1]) }]), "residency.tokens"),
         (bad_settings(wire::PoolSettings { chunk_bytes: 0, ..good.clone() }), "settings.chunk_bytes"),
