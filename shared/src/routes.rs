@@ -8,7 +8,7 @@ use crate::identity::EndpointId;
 
 /// Every how many chunks a route is remembered: 512 bytes are about 128 tokens, and the routing study finds no
 /// difference between 16 and 512.
-const STRIDE: usize = 4;
+pub const STRIDE: usize = 4;
 /// Marks that one chunk may have before the oldest gives way: a popular prefix goes to several endpoints.
 const WAYS: usize = 4;
 /// Sets of `WAYS` marks; a power of two. With 24 bytes a mark this is 1.5 MiB, taken with the first route.
@@ -33,6 +33,11 @@ struct Mark {
     at: Timestamp,
 }
 
+/// What the end of a chain is marked as, beside its key: the key of no chunk, as likely as any collision.
+const fn end_of(key: u64) -> u64 {
+    key.rotate_left(32) ^ 0x656E_642D_6F66_2D61
+}
+
 const VACANT: Mark = Mark { key: 0, endpoint: EndpointId(0), at: Timestamp::ZERO };
 
 /// Depths at which a chain of `length` chunks is marked: every fourth, and its end.
@@ -52,12 +57,25 @@ impl RecentRoutes {
         if self.sets.is_empty() {
             self.sets = vec![[VACANT; WAYS]; SETS];
         }
-        for &key in marked_depths(chain.len()).filter_map(|depth| chain.get(depth - 1)) {
+        let end = chain.last().map(|&key| end_of(key));
+        let marked = marked_depths(chain.len()).filter_map(|depth| chain.get(depth - 1)).copied();
+        for key in marked.chain(end) {
             let Some(set) = self.sets.get_mut(set_of(key)) else { continue };
             // Its own mark is renewed, else the oldest replaced; a vacancy is older than all.
             let place = set.iter_mut().min_by_key(|mark| (mark.key != key || mark.endpoint != endpoint, mark.at));
             if let Some(place) = place {
                 *place = Mark { key, endpoint, at: now };
+            }
+        }
+    }
+
+    /// Where in `chain` a whole chain ended that an endpoint was sent within `ttl`: calls `found(endpoint, chunks)`, growing.
+    /// Looks at every chunk as far as `chain` goes.
+    pub fn ends(&self, chain: &[u64], now: Timestamp, ttl: Duration, mut found: impl FnMut(EndpointId, usize)) {
+        for (depth, key) in (1..).zip(chain.iter().map(|&key| end_of(key))) {
+            let Some(set) = self.sets.get(set_of(key)) else { return };
+            for mark in set.iter().filter(|mark| mark.key == key && now.since(mark.at) < ttl) {
+                found(mark.endpoint, depth);
             }
         }
     }
@@ -106,6 +124,25 @@ mod tests {
         let fork: Vec<u64> = (1..=6).chain(100..110).collect();
         assert_eq!(found(&routes, &fork, now), [(7, 4)]);
         assert_eq!(found(&routes, &chain, Timestamp::from_secs_f64(3.0)), []);
+    }
+
+    #[test]
+    fn only_the_end_of_a_chain_is_an_end() {
+        let mut routes = RecentRoutes::default();
+        let now = Timestamp::from_secs_f64(1.0);
+        let chain: Vec<u64> = (1..=10).collect();
+        let ends = |routes: &RecentRoutes, chain: &[u64], now| {
+            let mut all = Vec::new();
+            routes.ends(chain, now, TTL_IN_TOUCH, |id, depth| all.push((id.0, depth)));
+            all
+        };
+        assert_eq!(ends(&routes, &chain, now), []);
+        routes.remember(&chain[..6], EndpointId(7), now);
+        routes.remember(&chain[..9], EndpointId(8), now);
+        assert_eq!(ends(&routes, &chain, now), [(7, 6), (8, 9)]);
+        let fork: Vec<u64> = (1..=5).chain(100..110).collect();
+        assert_eq!(ends(&routes, &fork, now), []);
+        assert_eq!(ends(&routes, &chain, Timestamp::from_secs_f64(3.0)), []);
     }
 
     #[test]

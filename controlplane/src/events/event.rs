@@ -31,6 +31,11 @@ pub enum CacheKind {
         /// Tokens.
         window: u32,
     },
+    /// Only what came since the last multiple of `chunk` tokens is needed to go on.
+    ChunkedLocal {
+        /// Tokens.
+        chunk: u32,
+    },
     /// State at checkpoints (Mamba and its like).
     Recurrent,
     /// Anything else.

@@ -311,6 +311,7 @@ impl ExactPool {
                 address: address.to_owned(),
                 followed: self.follows(endpoint),
                 note: self.note(endpoint),
+                hybrid: self.residency.as_ref().is_some_and(|residency| residency.is_hybrid(slot)),
                 blocks: self.residency.as_ref().map_or(0, |residency| residency.held_by(slot)),
             })
             .collect();
@@ -320,7 +321,11 @@ impl ExactPool {
             (ModelState::Ready(_), Some(doubted)) => ("learned", doubted.to_string()),
             (ModelState::Ready(_), None) => {
                 let followed = engines.iter().filter(|engine| engine.followed).count();
-                ("exact", format!("KV events of {followed} of {} engines are followed", engines.len()))
+                let hybrid = match engines.iter().filter(|engine| engine.hybrid).count() {
+                    0 => String::new(),
+                    hybrid => format!(", {hybrid} of them as hybrid"),
+                };
+                ("exact", format!("KV events of {followed} of {} engines are followed{hybrid}", engines.len()))
             }
         };
         PrefixStatus {

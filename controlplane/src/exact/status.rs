@@ -65,6 +65,10 @@ pub struct EngineStatus {
     /// Why not, or what is amiss.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub note: String,
+    /// Has it cache groups beside full attention (sliding windows, recurrent state)? A prefix then counts up to the last
+    /// boundary from which all of them can go on.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hybrid: bool,
     /// Blocks that it holds, all tiers.
     pub blocks: u32,
 }

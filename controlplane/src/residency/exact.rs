@@ -4,8 +4,12 @@
 //! is held. What is published stays prefix-closed: an endpoint is named for a chunk only while it has, in some tier, every
 //! block before it. Events only take notes; `ExactResidency::drain` works out what they mean, so a hole that opens and
 //! closes between two drains costs nothing. `content` and `holders` tell what the last drain told.
+//!
+//! An engine with cache groups beside full attention (`sides`) goes on only where all of them can: such boundaries are
+//! published as holders of their own (`checkpoints`), beside who holds the chunk.
 
 mod block;
+mod checkpoints;
 mod chunks;
 mod condemn;
 mod decoder;
@@ -18,6 +22,7 @@ mod rolling;
 mod sets;
 mod settle;
 mod shed;
+mod sides;
 mod standing;
 mod tails;
 pub mod verdict;
@@ -37,6 +42,7 @@ use self::hold::Repeats;
 use self::learn::{Scratch, Waiting};
 use self::sets::HolderSets;
 use self::settle::Row;
+use self::sides::{Place, Sides};
 use self::standing::Standings;
 use self::tails::Tails;
 use self::verdict::Verdict;
@@ -101,6 +107,7 @@ pub struct ExactResidency {
     standings: Standings,
     engines: Engines,
     repeats: Repeats,
+    sides: Sides,
     waiting: Waiting,
     /// Blocks whose holders, parent or chain changed since the last drain.
     dirty: Vec<u32>,
@@ -110,6 +117,8 @@ pub struct ExactResidency {
     rows: Vec<Row>,
     /// Published chunks whose block is no longer known.
     gone: Vec<u64>,
+    /// Blocks behind which a prompt parted from others that nobody holds any more; hybrid engines only.
+    parted: Vec<u32>,
     lingering: VecDeque<u32>,
     /// Ticks of the last event.
     clock: u16,
@@ -131,11 +140,13 @@ impl ExactResidency {
             standings: Standings::default(),
             engines: Engines::default(),
             repeats: Repeats::default(),
+            sides: Sides::default(),
             waiting: Waiting::default(),
             dirty: Vec::new(),
             changed: Vec::new(),
             rows: Vec::new(),
             gone: Vec::new(),
+            parted: Vec::new(),
             lingering: VecDeque::new(),
             clock: 0,
             counters: ExactCounters::default(),
@@ -164,21 +175,33 @@ impl ExactResidency {
     /// The engine at `slot` tells of a change. Events of one engine come in its order.
     ///
     /// # Errors
-    /// The engine has a cache group that chunks cannot describe; it holds nothing from then on, until `reset`.
+    /// The engine has a cache group that cannot be followed; it holds nothing from then on, until `reset`.
     pub fn apply(&mut self, slot: Slot, event: &KvEvent, now: Timestamp) -> Result<(), Unsupported> {
         if let Some(refusal) = self.engines.refusal(slot) {
             return Err(refusal);
         }
         self.clock = ticks(now);
         match event {
-            KvEvent::Stored(stored) => match Unsupported::reason(stored.kind, stored.group) {
-                Some(reason) => {
+            KvEvent::Stored(stored) => {
+                let told = match self.part_of(slot, stored) {
+                    Ok(Part::Full) => {
+                        self.learn(slot, stored, self.clock);
+                        Ok(())
+                    }
+                    Ok(Part::Side(place)) => self.hold_aside(slot, place, stored),
+                    Ok(Part::Elsewhere) => Ok(()),
+                    Err(reason) => Err(reason),
+                };
+                if let Err(reason) = told {
                     self.clear(slot);
+                    self.sides.forget(slot);
                     self.engines.refuse(slot, reason);
                     return Err(reason);
                 }
-                None => self.learn(slot, stored, self.clock),
-            },
+            }
+            KvEvent::Removed(removed) if self.part_left(slot, removed) != Part::Full => {
+                self.release_aside(slot, removed);
+            }
             KvEvent::Removed(removed) => {
                 let holder = Holder::new(slot, tier(removed.medium));
                 let naming = self.engines.naming(slot);
@@ -196,7 +219,14 @@ impl ExactResidency {
     /// The engine at `slot` restarted or went away: nothing of it is known any more.
     pub fn reset(&mut self, slot: Slot) {
         self.clear(slot);
+        self.sides.forget(slot);
         self.engines.forget(slot);
+    }
+
+    /// Has the engine at `slot` cache groups beside full attention? It then goes on with a prompt only from checkpoints.
+    #[must_use]
+    pub fn is_hybrid(&self, slot: Slot) -> bool {
+        self.sides.get(slot.index()).is_some()
     }
 
     /// Why the engine at `slot` is not followed; `None` while it is.
@@ -223,6 +253,7 @@ impl ExactResidency {
         let lists = self.rows.capacity() * size_of::<Row>()
             + (self.dirty.capacity() + self.changed.capacity()) * 4
             + self.gone.capacity() * 8
+            + self.parted.capacity() * 4
             + self.lingering.capacity() * 4;
         ExactSize {
             chunks: self.chunks.len(),
@@ -234,10 +265,22 @@ impl ExactResidency {
                 + self.sets.bytes()
                 + self.standings.bytes()
                 + self.repeats.bytes()
+                + self.sides.bytes()
                 + self.waiting.bytes()
                 + lists,
         }
     }
+}
+
+/// Whose blocks an event tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// Of the group whose blocks make the chains.
+    Full,
+    /// Of another group.
+    Side(Place),
+    /// Of another group that was not told of, or outside the device: nothing hangs on them.
+    Elsewhere,
 }
 
 const fn tier(medium: Medium) -> Tier {
@@ -255,6 +298,9 @@ fn ticks(now: Timestamp) -> u16 {
 
 #[cfg(test)]
 mod golden_tests;
+#[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "small numbers")]
+mod hybrid_tests;
 #[cfg(test)]
 mod oracle_tests;
 #[cfg(test)]

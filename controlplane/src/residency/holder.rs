@@ -11,6 +11,9 @@ pub enum Tier {
     Cpu,
     /// Disk or a remote store.
     Storage,
+    /// No place: beside a tier of the same endpoint it says that a prompt can go on from here, where holding every block
+    /// before is not enough (engines with cache groups of several kinds).
+    Checkpoint,
 }
 
 /// One endpoint's tier. Ordered by slot, then tier.
@@ -25,9 +28,16 @@ impl Holder {
             Tier::Gpu => 0,
             Tier::Cpu => 1,
             Tier::Storage => 2,
+            Tier::Checkpoint => 3,
         };
         // A slot is below 1024: the sum is below 4096.
         Self(u16::try_from(slot.index()).unwrap_or(u16::MAX / 4).saturating_mul(4).saturating_add(tier))
+    }
+
+    /// Says that a prompt can go on from here, not where a block lies.
+    #[must_use]
+    pub const fn is_checkpoint(self) -> bool {
+        self.0 % 4 == 3
     }
 
     /// Index of the slot.

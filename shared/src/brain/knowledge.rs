@@ -7,7 +7,7 @@ use super::{Brain, LiveRows, Prompt};
 use crate::clock::Timestamp;
 use crate::identity::{EndpointId, HashedMap, Slot};
 use crate::ledger::Ledger;
-use crate::routes::{TTL_ALONE, TTL_IN_TOUCH};
+use crate::routes::{STRIDE, TTL_ALONE, TTL_IN_TOUCH};
 use crate::scheduling::Local;
 use crate::table::Pool;
 use crate::table::live::LivePool;
@@ -70,7 +70,7 @@ impl Brain {
     ) -> Vec<Local> {
         let mut depths = vec![Depth::default(); pool.endpoints.len()];
         pool.residency.match_prefix(prompt.chain, &mut depths);
-        self.add_own_routes(name, prompt.chain, &mut depths, now);
+        self.add_own_routes(name, pool, prompt.chain, &mut depths, now);
         let tokens_per_chunk = f64::from(pool.settings.chunk_bytes) / bytes_per_token(&rows.pool, prompt);
         let silence = now.since(rows.received);
         let weight = weight_at(silence);
@@ -114,19 +114,43 @@ impl Brain {
         own.saturating_add(others)
     }
 
-    fn add_own_routes(&self, name: &str, chain: &[u64], depths: &mut [Depth], now: Timestamp) {
+    /// An endpoint that goes on only from checkpoints keeps one where a prompt ended, and perhaps none elsewhere.
+    fn add_own_routes(&self, name: &str, pool: &Pool, chain: &[u64], depths: &mut [Depth], now: Timestamp) {
         let Some(slots) = self.slots.get(name) else { return };
         let alone = self.heard.is_none_or(|heard| now.since(heard) > TTL_IN_TOUCH);
         let ttl = if alone { TTL_ALONE } else { TTL_IN_TOUCH };
+        let resuming = pool.residency.resuming();
+        let resumes = |slot: Slot| resuming.binary_search_by_key(&slot, |holder| holder.slot).is_ok();
+        let mut to_an_end = 0;
         self.routes.matches(chain, now, ttl, |endpoint, chunks| {
-            let chunks = u32::try_from(chunks).unwrap_or(u32::MAX);
-            let depth = slots.slots.get(&endpoint).and_then(|slot| depths.get_mut(slot.index()));
-            if let Some(depth) = depth.filter(|depth| depth.device_chunks < chunks) {
-                let any_chunks = depth.any_chunks.max(chunks);
-                let any_tokens = depth.any_tokens.filter(|_| any_chunks > chunks);
-                *depth = Depth { device_chunks: chunks, device_tokens: None, any_chunks, any_tokens };
+            let Some(&slot) = slots.slots.get(&endpoint) else { return };
+            if resumes(slot) {
+                to_an_end = to_an_end.max(chunks);
+            } else if let Some(depth) = depths.get_mut(slot.index()) {
+                deepen(depth, chunks);
             }
         });
+        if to_an_end == 0 {
+            return;
+        }
+        // A mark may be up to a stride before the end.
+        let routed = chain.get(..to_an_end + STRIDE).unwrap_or(chain);
+        self.routes.ends(routed, now, ttl, |endpoint, chunks| {
+            let slot = slots.slots.get(&endpoint).filter(|&&slot| resumes(slot));
+            if let Some(depth) = slot.and_then(|slot| depths.get_mut(slot.index())) {
+                deepen(depth, chunks);
+            }
+        });
+    }
+}
+
+/// The endpoint was sent `chunks` of the prompt.
+fn deepen(depth: &mut Depth, chunks: usize) {
+    let chunks = u32::try_from(chunks).unwrap_or(u32::MAX);
+    if depth.device_chunks < chunks {
+        let any_chunks = depth.any_chunks.max(chunks);
+        let any_tokens = depth.any_tokens.filter(|_| any_chunks > chunks);
+        *depth = Depth { device_chunks: chunks, device_tokens: None, any_chunks, any_tokens };
     }
 }
 

@@ -14,6 +14,9 @@ pub enum Tier {
     Cpu,
     /// On disk or in a remote store.
     Storage,
+    /// No place: a prompt can go on from this chunk's end. It matters for endpoints for which holding every chunk is not
+    /// enough (`Residency::resuming`), and stands beside one of their tiers.
+    Checkpoint,
 }
 
 /// One endpoint's copy of a chunk; on the wire `slot * 4 + tier`.
@@ -26,14 +29,14 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// `None` for a slot or tier out of range.
+    /// `None` for a slot out of range.
     #[must_use]
     pub fn from_wire(code: u32) -> Option<Self> {
         let tier = match code % 4 {
             0 => Tier::Gpu,
             1 => Tier::Cpu,
             2 => Tier::Storage,
-            _ => return None,
+            _ => Tier::Checkpoint,
         };
         Some(Self { slot: Slot::new(code / 4)?, tier })
     }
@@ -45,6 +48,7 @@ impl Holder {
             Tier::Gpu => 0,
             Tier::Cpu => 1,
             Tier::Storage => 2,
+            Tier::Checkpoint => 3,
         };
         u32::try_from(self.slot.index()).unwrap_or(0) * 4 + tier
     }

@@ -49,6 +49,8 @@ pub struct Setting {
     pub pod_tokens: u32,
     /// Requests a second over all pods.
     pub rate: u32,
+    /// What their caches are made of.
+    pub caches: Caches,
     /// Requests in all.
     pub requests: u32,
     /// Of 100 requests, so many repeat one that is still being answered.
@@ -72,6 +74,20 @@ pub enum News {
     AtStepBegin,
 }
 
+/// The cache groups of a run's engines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caches {
+    /// Full attention only.
+    Plain,
+    /// Sliding windows beside it in some pods, recurrent state in others, both in others.
+    Hybrid {
+        /// Tokens between boundaries that they keep; 0: only where prompts end and part.
+        retention_interval: u32,
+    },
+    /// The pods take turns: plain, then hybrid.
+    Mixed,
+}
+
 /// What a run breaks on purpose: a bar that still holds then proves nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lesion {
@@ -87,6 +103,8 @@ pub enum Lesion {
     OtherSalt,
     /// Any pod is chosen.
     AnyPod,
+    /// Hybrid engines count as if they could go on from anywhere.
+    CheckpointsIgnored,
     /// Nobody re-encodes what engines generate.
     Unchecked,
 }
@@ -152,6 +170,7 @@ pub fn run(setting: &Setting) -> Result<Tally, ExactnessError> {
             | Lesion::Unchecked
             | Lesion::RemovalsIgnored
             | Lesion::EventsIgnored
+            | Lesion::CheckpointsIgnored
             | Lesion::OtherModel
             | Lesion::OtherSalt => best(&predicted, &mut random),
         };
@@ -175,9 +194,12 @@ impl Lesion {
         match self {
             Self::OtherModel => ChainRoot::new("another", None, None),
             Self::OtherSalt => ChainRoot::new(MODEL, None, Some("tenant")),
-            Self::Nothing | Self::Unchecked | Self::RemovalsIgnored | Self::EventsIgnored | Self::AnyPod => {
-                ChainRoot::new(MODEL, None, None)
-            }
+            Self::Nothing
+            | Self::Unchecked
+            | Self::RemovalsIgnored
+            | Self::EventsIgnored
+            | Self::CheckpointsIgnored
+            | Self::AnyPod => ChainRoot::new(MODEL, None, None),
         }
     }
 }

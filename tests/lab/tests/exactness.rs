@@ -7,7 +7,7 @@
     reason = "functions that tests share are test code too, though clippy counts only #[test] functions as such"
 )]
 
-use lab::exactness::{Account, Errors, Lesion, News, Setting, Tally, run};
+use lab::exactness::{Account, Caches, Errors, Lesion, News, Setting, Tally, run};
 
 const GRID: [(u32, u16); 3] = [(16, 128), (64, 128), (64, 256)];
 /// A chunk spans several blocks here: pods that differ by less than it look alike.
@@ -16,7 +16,7 @@ const COARSE: (u32, u16) = (16, 256);
 fn ran(setting: Setting) -> Tally {
     let tally = run(&setting).unwrap();
     println!(
-        "{} pods of {:>5} tokens ({:.2} in use), blocks of {:>2}, chunks of {:>3}, {}/s, seed {}, {:?}, {:?}: removed {} | twins {} | \
+        "{} pods of {:>5} tokens ({:.2} in use), blocks of {:>2}, chunks of {:>3}, {}/s, {:?}, seed {}, {:?}, {:?}: removed {} | twins {} | \
          orphans {} | {} slips {} alarms",
         setting.pods,
         setting.pod_tokens,
@@ -24,6 +24,7 @@ fn ran(setting: Setting) -> Tally {
         setting.block_size,
         setting.chunk_bytes,
         setting.rate,
+        setting.caches,
         setting.seed,
         setting.news,
         setting.lesion,
@@ -71,6 +72,7 @@ const fn setting(pods: u32, (block_size, chunk_bytes): (u32, u16), lesion: Lesio
         chunk_bytes,
         pod_tokens: 24_000,
         rate: 2,
+        caches: Caches::Plain,
         requests: 6000,
         echoes: 0,
         slips: 0,
@@ -191,5 +193,51 @@ fn under_pressure_a_broken_loop_misses_what_was_published() {
     for lesion in [Lesion::RemovalsIgnored, Lesion::EventsIgnored, Lesion::OtherModel, Lesion::AnyPod] {
         let tally = ran(Setting { lesion, requests: 1000, ..pressed(GRID[0], 7) });
         assert!(!tally.told.passes(), "{lesion:?} goes unnoticed");
+    }
+}
+
+/// Sparse checkpoints, one every 512 tokens, one at every block; and pods with and without side groups in one pool.
+const HYBRIDS: [Caches; 4] = [
+    Caches::Hybrid { retention_interval: 0 },
+    Caches::Hybrid { retention_interval: 512 },
+    Caches::Hybrid { retention_interval: 1 },
+    Caches::Mixed,
+];
+
+/// Sparse checkpoints and chunks of 256 bytes miss the bar of two blocks: the first prompt that parts from another in the
+/// bytes between a chunk's end and a checkpoint is taken for one that has it, and the longer the chunk the more do.
+const COARSE_SPARSE: (Caches, (u32, u16), f64) = (HYBRIDS[0], (64, 256), 3.0);
+
+#[test]
+fn engines_with_several_cache_groups_are_predicted_to_the_block() {
+    for caches in HYBRIDS {
+        for point in GRID {
+            let tally = ran(Setting { caches, ..setting(8, point, Lesion::Nothing) });
+            let most = if (caches, point) == (COARSE_SPARSE.0, COARSE_SPARSE.1) { COARSE_SPARSE.2 } else { 2.0 };
+            assert!(
+                tally.held.contested >= 200 && tally.removals >= 1000,
+                "{point:?} proves nothing: {}",
+                tally.held.contested
+            );
+            assert!(tally.held.share_near_best() >= 0.985, "{caches:?} {point:?}: {}", tally.held.share_near_best());
+            assert!(
+                tally.held.errors.over(0.99) <= most,
+                "{caches:?} {point:?}: {} blocks",
+                tally.held.errors.over(0.99)
+            );
+            assert_eq!((tally.counters.orphans, tally.counters.shed, tally.alarms), (0, 0, 0));
+        }
+    }
+}
+
+#[test]
+fn without_checkpoints_hybrid_engines_are_thought_to_hold_far_more_than_they_can_use() {
+    for caches in [Caches::Hybrid { retention_interval: 0 }, Caches::Mixed] {
+        let tally = ran(Setting { caches, ..setting(8, (16, 128), Lesion::CheckpointsIgnored) });
+        assert!(
+            !tally.passes() && tally.held.errors.over(0.99) > 10.0,
+            "{caches:?}: {} blocks",
+            tally.held.errors.over(0.99)
+        );
     }
 }

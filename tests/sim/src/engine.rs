@@ -9,8 +9,10 @@ mod chain;
 mod config;
 mod contents;
 mod event;
+mod groups;
 mod kv_cache;
 mod ledger;
+mod recent_blocks;
 mod sequence;
 mod snapshot;
 #[cfg(test)]
@@ -26,12 +28,14 @@ pub use self::chain::{BlockHash, ChainBuilder, ChainSeed};
 pub use self::config::{CacheRecord, ConfigError, EngineConfig, EventDetail};
 pub use self::contents::{Adapter, BlockContents, Digest, ReportMode};
 pub use self::event::{EngineEvent, Usage};
+pub use self::groups::SideGroup;
 pub use self::ledger::{CacheChange, Medium, StepChanges};
 pub use self::sequence::{PromptSpec, RequestId};
 pub use self::snapshot::{AuditError, EngineSnapshot};
 pub use self::tiers::TierEvents;
 pub use self::timing::{StepCost, StepWork};
 
+use self::groups::SideGroups;
 use self::kv_cache::KvCache;
 use self::ledger::Ledger;
 use self::sequence::{Sequence, SlotId, Slots};
@@ -93,9 +97,12 @@ impl Engine {
     pub fn new(config: EngineConfig) -> Result<Self, ConfigError> {
         config.check()?;
         let tiers = Tiers::new(config.cpu_blocks, config.storage_blocks, config.tier_events);
+        let aside = (!config.side_groups.is_empty()).then(|| {
+            SideGroups::new(&config.side_groups, config.block_size, config.side_blocks, config.retention_interval)
+        });
         let ledger = (config.record == CacheRecord::On).then(Ledger::default);
         Ok(Self {
-            kv: KvCache::new(config.num_gpu_blocks, tiers, ledger),
+            kv: KvCache::new(config.num_gpu_blocks, tiers, aside, ledger),
             config,
             slots: Slots::default(),
             by_id: HashMap::new(),
@@ -147,6 +154,7 @@ impl Engine {
             return Err(SubmitError::DuplicateId(id));
         }
         let mut sequence = Sequence::new(id, spec, now, now + self.config.api_delay);
+        sequence.resumes_at = sequence.reusable_blocks(self.config.block_size).len();
         sequence.contents = contents.filter(|_| self.kv.ledger.is_some());
         let slot = self.slots.insert(sequence);
         self.by_id.insert(id, slot);
@@ -207,7 +215,7 @@ impl Engine {
     /// once and longer than that. For oracles; it touches nothing.
     #[must_use]
     pub fn cached_prefix_tokens(&self, blocks: &[BlockHash]) -> u32 {
-        self.kv.longest_match(blocks).blocks * self.config.block_size
+        self.kv.reusable(blocks).blocks * self.config.block_size
     }
 
     /// Forgets every idle cached block and the tiers, as a restart would; what was recorded and not yet taken is lost too.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use vllm_sim::cluster::ClusterConfig;
-use vllm_sim::engine::{EngineConfig, StepCost, TierEvents};
+use vllm_sim::engine::{EngineConfig, SideGroup, StepCost, TierEvents};
 use vllm_sim::kv_events::{HashAlgorithm, HashForm, KvEventsOptions, WireVersion};
 use vllm_sim::language::LanguageConfig;
 
@@ -130,6 +130,18 @@ struct EngineFlags {
     /// KV events of these tiers carry tokens, as with vLLM's self_describing_kv_events; otherwise the hash alone
     #[arg(long)]
     self_describing_kv_events: bool,
+    /// A group with a sliding window of so many tokens beside full attention; repeatable
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
+    sliding_window: Vec<u32>,
+    /// A group with recurrent state beside full attention
+    #[arg(long)]
+    mamba: bool,
+    /// Blocks that each such group can keep [default: as many as --num-gpu-blocks]
+    #[arg(long, value_name = "N")]
+    side_blocks: Option<u32>,
+    /// Tokens between the boundaries that such groups keep; 0 (as vLLM): only where prompts end and where they part
+    #[arg(long, default_value_t = 0, value_name = "TOKENS")]
+    prefix_cache_retention_interval: u32,
     /// Most sequences running at once
     #[arg(long, default_value_t = 1024, value_name = "N")]
     max_num_seqs: u32,
@@ -215,6 +227,10 @@ fn hash_algorithm(text: &str) -> Result<HashAlgorithm, String> {
 
 impl Flags {
     pub(crate) fn into_config(self) -> Result<ClusterConfig, String> {
+        let hybrid = self.engine.mamba || !self.engine.sliding_window.is_empty();
+        if hybrid && !self.events.vllm_version.tells_groups() {
+            return Err("vllm-version: events tell cache groups from 0.22.0 on".to_owned());
+        }
         let mut faults = self.fault;
         for (index, factor) in self.slow {
             let factor: f64 = factor.parse().map_err(|_| format!("slow: `{factor}` is not a number"))?;
@@ -264,6 +280,14 @@ impl EngineFlags {
                 cpu_load_token: self.cpu_load_token_us / 1e6,
                 storage_load_token: self.storage_load_token_us / 1e6,
             },
+            side_groups: self
+                .sliding_window
+                .into_iter()
+                .map(|window| SideGroup::SlidingWindow { window })
+                .chain(self.mamba.then_some(SideGroup::Mamba))
+                .collect(),
+            side_blocks: self.side_blocks.unwrap_or(self.num_gpu_blocks),
+            retention_interval: self.prefix_cache_retention_interval,
             cpu_blocks: self.cpu_blocks,
             storage_blocks: self.storage_blocks,
             tier_events: if self.self_describing_kv_events {

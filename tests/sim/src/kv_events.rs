@@ -17,7 +17,7 @@ pub use self::hash::{BlockHasher, HashAlgorithm};
 pub(crate) use self::options::Endpoint;
 pub use self::options::{KvEventsOptions, OptionsError};
 pub use self::wire::{HashForm, ReplayFraming, VersionError, WireVersion};
-use crate::engine::{BlockContents, CacheChange, Digest, Medium};
+use crate::engine::{BlockContents, CacheChange, Digest, Medium, SideGroup};
 
 /// One entry of a block's `extra_keys`, untagged as in events.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +102,16 @@ fn event_of(change: &CacheChange) -> KvEvent {
             group_idx: Some(GROUP),
             ..BlockRemoved::default()
         }),
+        CacheChange::StoredAside { contents, first, count, kept, group, kind } => {
+            let whole = stored(contents, *first, *count, Medium::Gpu);
+            KvEvent::Stored(Box::new(aside(whole, contents, kept, (*group, *kind))))
+        }
+        CacheChange::RemovedAside { digest, group } => KvEvent::Removed(BlockRemoved {
+            block_hashes: vec![*digest],
+            medium: Some(medium_name(Medium::Gpu).to_owned()),
+            group_idx: Some((*group).into()),
+            ..BlockRemoved::default()
+        }),
         CacheChange::Cleared => KvEvent::AllCleared,
     }
 }
@@ -124,6 +134,22 @@ fn stored(contents: &BlockContents, first: usize, count: usize, medium: Medium) 
         kv_cache_spec_kind: Some(SPEC_KIND.to_owned()),
         session_id: contents.session_id.clone(),
         ..BlockStored::default()
+    }
+}
+
+/// A side group names the blocks that it keeps; the tokens are those of all.
+fn aside(whole: BlockStored, contents: &BlockContents, kept: &[usize], (group, kind): (u32, SideGroup)) -> BlockStored {
+    let (name, window) = match kind {
+        SideGroup::SlidingWindow { window } => ("sliding_window", Some(window.into())),
+        SideGroup::Mamba => ("mamba", None),
+    };
+    BlockStored {
+        block_hashes: kept.iter().filter_map(|&block| contents.digests.get(block).copied()).collect(),
+        extra_keys: Some(kept.iter().map(|&block| extra_keys(contents, block)).collect()),
+        group_idx: Some(group.into()),
+        kv_cache_spec_kind: Some(name.to_owned()),
+        kv_cache_spec_sliding_window: window,
+        ..whole
     }
 }
 

@@ -212,6 +212,7 @@ impl<'a> Fields<'a> {
             (Some(b"sliding_window" | b"sliding_window_mla" | b"swa"), Some(window)) => {
                 CacheKind::SlidingWindow { window }
             }
+            (Some(b"chunked_local_attention"), Some(chunk)) => CacheKind::ChunkedLocal { chunk },
             (Some(b"mamba"), _) => CacheKind::Recurrent,
             (Some(_), _) => CacheKind::Other,
         }

@@ -90,6 +90,11 @@ impl Chunks {
         self.places(key, blocks, tails).map(Place::block)
     }
 
+    /// Has any chunk several blocks that end it?
+    pub(super) const fn has_repeated(&self) -> bool {
+        self.repeated > 0
+    }
+
     /// Does no other block end `key`, the end `nth` of `block`?
     pub(super) fn is_single(&self, key: u64, block: u32, nth: u8, blocks: &Blocks, tails: &Tails) -> bool {
         let own = Place::new(block, nth);

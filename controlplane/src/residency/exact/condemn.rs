@@ -41,6 +41,10 @@ impl ExactResidency {
             }
             self.chunks.remove(end.key, number, nth, &self.blocks, &self.tails);
         }
+        if reach != SetId::EMPTY && self.sides.any() {
+            self.gone.extend(self.chunk_before(number));
+            self.parted.push(block.parent);
+        }
         if block.tail != NONE {
             self.tails.release(block.tail, block.tail_len());
         }

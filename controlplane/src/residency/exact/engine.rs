@@ -2,6 +2,7 @@
 
 use shared::identity::Slot;
 
+use super::Holder;
 use super::block::Naming;
 use crate::events::event::CacheKind;
 
@@ -15,22 +16,33 @@ pub enum Counting {
     Once,
 }
 
-/// The engine keeps prompts in a way that "holds the chunk" does not describe.
+/// The engine keeps prompts in a way that nobody here knows how to follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cache group {group} is of kind {kind:?}: chunks cannot say what it holds")]
-pub struct Unsupported {
-    /// The group's kind.
-    pub kind: CacheKind,
-    /// The group.
-    pub group: u32,
-}
-
-impl Unsupported {
-    /// Sliding windows and recurrent state are usable at some boundaries only, and holder sets that are prefix-closed
-    /// cannot say at which; a second group of full attention may evict on its own.
-    pub(super) fn reason(kind: CacheKind, group: u32) -> Option<Self> {
-        (kind != CacheKind::Full || group != 0).then_some(Self { kind, group })
-    }
+pub enum Unsupported {
+    /// Where a prompt can go on is not known for this kind (cross and encoder attention, and what is newer than this).
+    #[error("cache group {group} is of kind {kind:?}: where a prompt can go on with it is not known")]
+    Kind {
+        /// The group's kind.
+        kind: CacheKind,
+        /// The group.
+        group: u32,
+    },
+    /// A boundary would need blocks whose place in the prompt the events do not tell.
+    #[error("cache group {group} has blocks of {tokens} tokens, full attention of {full}: their places are not told")]
+    Blocks {
+        /// The group.
+        group: u32,
+        /// Tokens in one of its blocks.
+        tokens: u32,
+        /// Tokens in a block of full attention.
+        full: u32,
+    },
+    /// More groups than any known model has.
+    #[error("it has more than {most} cache groups beside full attention")]
+    TooMany {
+        /// That are followed.
+        most: usize,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -38,10 +50,15 @@ pub(super) struct Engine {
     pub(super) naming: Naming,
     pub(super) counting: Counting,
     pub(super) held: u32,
+    /// The group of full attention whose blocks make the chains; `None` before it spoke.
+    pub(super) full: Option<u32>,
+    /// Tokens in one of its blocks; 0: not told yet.
+    pub(super) full_tokens: u32,
     refusal: Option<Unsupported>,
 }
 
-const FRESH: Engine = Engine { naming: Naming::SHARED, counting: Counting::PerBlock, held: 0, refusal: None };
+const FRESH: Engine =
+    Engine { naming: Naming::SHARED, counting: Counting::PerBlock, held: 0, full: None, full_tokens: 0, refusal: None };
 
 /// By slot.
 #[derive(Default)]
@@ -58,7 +75,7 @@ impl Engines {
         self.engines.get_mut(slot.index())
     }
 
-    fn get(&self, slot: usize) -> &Engine {
+    pub(super) fn get(&self, slot: usize) -> &Engine {
         self.engines.get(slot).unwrap_or(&FRESH)
     }
 
@@ -91,17 +108,23 @@ impl Engines {
         }
     }
 
-    /// One more membership of `slot`. Every slot that holds something was asked for by `get_mut` before.
-    pub(super) fn gain(&mut self, slot: usize) {
+    /// One more membership. Every slot that holds something was asked for by `get_mut` before. Checkpoints are none.
+    pub(super) fn gain(&mut self, holder: Holder) {
+        if holder.is_checkpoint() {
+            return;
+        }
         self.memberships += 1;
-        if let Some(engine) = self.engines.get_mut(slot) {
+        if let Some(engine) = self.engines.get_mut(holder.slot_index()) {
             engine.held = engine.held.saturating_add(1);
         }
     }
 
-    pub(super) fn lose(&mut self, slot: usize) {
+    pub(super) fn lose(&mut self, holder: Holder) {
+        if holder.is_checkpoint() {
+            return;
+        }
         self.memberships = self.memberships.saturating_sub(1);
-        if let Some(engine) = self.engines.get_mut(slot) {
+        if let Some(engine) = self.engines.get_mut(holder.slot_index()) {
             engine.held = engine.held.saturating_sub(1);
         }
     }

@@ -116,13 +116,45 @@ fn an_image_ends_the_chain_for_its_block_and_all_after_it() {
     assert_eq!((index.size().memberships, index.counters().stopped), (2, 2));
 }
 
+/// Step 6 of the captures: 64 tokens, two names; full attention tells of them all.
 #[test]
-fn an_engine_with_a_sliding_window_is_refused_until_another_comes_to_its_slot() {
+fn a_sparse_group_says_by_name_where_the_engine_can_go_on_and_its_tokens_are_not_read() {
+    let kind = CacheKind::SlidingWindow { window: 32 };
+    let named = [BlockHash(1_693_549_148_520_061_288), BlockHash(15_666_448_341_330_794_327)];
+    let tokens: Vec<u32> = (2_000..2_064).collect();
+    let sparse = BlockStored { hashes: named.to_vec(), tokens, block_size: 16, group: 1, kind, ..two_blocks() };
+    let whole = |hashes: [BlockHash; 4]| {
+        KvEvent::Stored(BlockStored { hashes: hashes.to_vec(), group: 0, kind: CacheKind::Full, ..sparse.clone() })
+    };
+    let text: String = (2_000..2_064).map(|id| format!("{id:04}")).collect();
+    let mut keys = Vec::new();
+    chain(ChainRoot::new("m", None, None), 128, [text.as_bytes()], &mut keys);
+    let (a, b) = (BlockHash(5), BlockHash(6));
+    for (full, first, second) in [
+        ([a, b, named[0], named[1]], [0].as_slice(), [0, 3].as_slice()),
+        ([named[0], named[1], a, b], &[0, 3], &[0]),
+        // One block of the two that a window of 32 tokens needs, and a pair with a hole.
+        ([a, named[0], b, named[1]], &[0], &[0]),
+    ] {
+        for first_the_side in [false, true] {
+            let mut index = index();
+            let side = KvEvent::Stored(sparse.clone());
+            let order = if first_the_side { [side, whole(full)] } else { [whole(full), side] };
+            order.into_iter().for_each(|event| apply(&mut index, event));
+            assert_eq!((wires(&mut index, keys[0]), wires(&mut index, keys[1])), (first.to_vec(), second.to_vec()));
+            assert_eq!((index.size().blocks, index.size().memberships), (4, 4));
+            assert!(index.is_hybrid(slot(0)));
+        }
+    }
+}
+
+#[test]
+fn an_engine_with_an_unknown_kind_of_cache_is_refused_until_another_comes_to_its_slot() {
     let mut index = index();
     apply(&mut index, KvEvent::Stored(two_blocks()));
-    let kind = CacheKind::SlidingWindow { window: 32 };
+    let kind = CacheKind::Other;
     let sparse = BlockStored { hashes: vec![BlockHash(1)], group: 1, kind, ..two_blocks() };
-    let refused = Err(Unsupported { kind, group: 1 });
+    let refused = Err(Unsupported::Kind { kind, group: 1 });
     assert_eq!(index.apply(slot(0), &KvEvent::Stored(sparse), at(0.0)), refused);
     assert_eq!(index.apply(slot(0), &KvEvent::Stored(two_blocks()), at(0.0)), refused);
     assert_eq!(index.refusal(slot(0)), refused.err());

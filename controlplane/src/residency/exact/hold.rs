@@ -68,8 +68,11 @@ impl ExactResidency {
         let before = self.standings.get(block.standing).held;
         let held = self.sets.with(before, holder);
         if held != before {
-            self.engines.gain(holder.slot_index());
+            self.engines.gain(holder);
             self.set_held(number, held);
+            if self.sides.any() {
+                self.look_at(holder, number);
+            }
         } else if self.engines.counting(holder.slot_index()) == Counting::PerBlock {
             block.flags |= REPEATED;
             self.repeats.add(number, holder, 1);
@@ -95,7 +98,8 @@ impl ExactResidency {
         let before = self.sets_of(number).held;
         let held = self.sets.without(before, holder);
         if held != before {
-            self.engines.lose(holder.slot_index());
+            self.engines.lose(holder);
+            let held = if self.sides.any() { self.without_stray_checkpoint(held, holder) } else { held };
             self.set_held(number, held);
         }
     }
@@ -110,6 +114,7 @@ impl ExactResidency {
 
     /// The engine dropped everything.
     pub fn clear(&mut self, slot: Slot) {
+        self.sides.clear(slot);
         if self.engines.held(slot) == 0 {
             return;
         }
@@ -174,6 +179,10 @@ impl ExactResidency {
                     self.gone.push(end.key);
                 }
                 self.chunks.remove(end.key, number, nth, &self.blocks, &self.tails);
+            }
+            if sets.reach != SetId::EMPTY && self.sides.any() {
+                self.gone.extend(self.chunk_before(number));
+                self.parted.push(block.parent);
             }
             if block.tail != NONE {
                 self.tails.release(block.tail, block.tail_len());

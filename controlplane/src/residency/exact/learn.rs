@@ -10,6 +10,7 @@ use super::chunks::ends;
 use super::hold::mark_dirty;
 use super::rolling::Chain;
 use super::sets::{WordMap, fold};
+use super::standing::Standing;
 use super::verdict::{BlockId, Continuation};
 use super::{ExactResidency, Holder, tier};
 use crate::events::event::{BlockHash, BlockStored, ExtraKey, Medium};
@@ -94,8 +95,9 @@ struct Said<'a> {
 
 impl ExactResidency {
     pub(super) fn learn(&mut self, slot: Slot, event: &BlockStored, now: u16) {
-        if self.engines.get_mut(slot).is_none() {
-            return;
+        let Some(engine) = self.engines.get_mut(slot) else { return };
+        if event.describes_blocks() {
+            engine.full_tokens = event.block_size;
         }
         self.repeats.offloads |= event.medium != Medium::Gpu;
         let naming = self.engines.naming(slot);
@@ -191,6 +193,7 @@ impl ExactResidency {
         let Some(block) = self.blocks.get_mut(number) else { return };
         block.check = mark;
         let adopts = block.child != NONE;
+        let is_held = block.standing != Standing::NOBODY;
         if let Some(parent) = cursor.parent {
             if adopts && self.descends(parent, number) || parent == number {
                 return self.stop(number);
@@ -219,6 +222,9 @@ impl ExactResidency {
         }
         if adopts {
             self.ripen(number);
+        }
+        if (adopts || is_held) && self.sides.any() {
+            self.look_behind_everywhere(number);
         }
     }
 

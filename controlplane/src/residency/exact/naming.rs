@@ -39,15 +39,18 @@ impl ExactResidency {
     pub(super) fn drop_held(&mut self, number: u32) -> usize {
         let Some(block) = self.blocks.get(number) else { return 0 };
         let holders = self.sets.holders(self.standings.get(block.standing).held).to_vec();
-        let repeated = block.has(REPEATED);
+        let (repeated, naming, name) = (block.has(REPEATED), block.naming, block.block_hash());
+        if self.sides.any() {
+            self.drop_side_name(naming, name);
+        }
         for &holder in &holders {
             if repeated {
                 self.repeats.drop_all(number, holder);
             }
-            self.engines.lose(holder.slot_index());
+            self.engines.lose(holder);
         }
         self.set_held(number, SetId::EMPTY);
-        holders.len()
+        holders.iter().filter(|holder| !holder.is_checkpoint()).count()
     }
 
     /// Gives the engine a naming of its own and moves there what it holds.
@@ -68,10 +71,11 @@ impl ExactResidency {
         let mut copies = BTreeMap::new();
         for (number, holders) in &theirs {
             let Some(copy) = self.copy_chain(*number, naming, &mut copies) else { continue };
+            self.look_behind(slot, copy);
             for &holder in holders {
                 let more = self.repeats.drop_all(*number, holder);
                 self.release_all(*number, holder);
-                self.engines.gain(holder.slot_index());
+                self.engines.gain(holder);
                 let held = self.sets.with(self.sets_of(copy).held, holder);
                 self.set_held(copy, held);
                 if more > 0

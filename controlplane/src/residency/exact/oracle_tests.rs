@@ -5,7 +5,7 @@ use super::testing::*;
 use super::*;
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     /// The engine runs a prompt: it stores what it lacks on the way, and `again` of what it has.
     Run {
         slot: u32,
@@ -33,8 +33,12 @@ enum Step {
     Drain,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
+    vec(step(), 1..60)
+}
+
+pub(super) fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
         8 => (0..3u32, 0..8usize, 1..13usize, 0..3usize)
             .prop_map(|(slot, prompt, blocks, again)| Step::Run { slot, prompt, blocks, again }),
         6 => (0..3u32, 0..1000usize, 0..3usize).prop_map(|(slot, pick, medium)| Step::Evict { slot, pick, medium }),
@@ -43,12 +47,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(slot, pick, medium, named)| Step::Offload { slot, pick, medium, named }),
         1 => (0..3u32).prop_map(Step::Clear),
         3 => Just(Step::Drain),
-    ];
-    vec(step, 1..60)
+    ]
 }
 
 /// `Names::Counted` only where nothing gets lost: a block that an engine never told of is taken for another's of its name.
-fn world(names: &'static [Names]) -> impl Strategy<Value = (usize, u16, Names)> {
+pub(super) fn world(names: &'static [Names]) -> impl Strategy<Value = (usize, u16, Names)> {
     let names = proptest::sample::select(names);
     (prop_oneof![Just(4usize), Just(16), Just(64)], prop_oneof![Just(64u16), Just(128), Just(256)], names)
 }
@@ -59,7 +62,7 @@ fn held(world: &World, slot: u32, in_medium: Option<Medium>) -> Vec<Path> {
     world.engines[slot as usize].iter().filter(|(_, copies)| holds(copies)).map(|(path, _)| path.clone()).collect()
 }
 
-fn events(world: &mut World, step: Step) -> Vec<(u32, KvEvent)> {
+pub(super) fn events(world: &mut World, step: Step) -> Vec<(u32, KvEvent)> {
     match step {
         Step::Run { slot, prompt, blocks, again } => {
             let paths = world.paths(prompt, blocks);

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use shared::table::residency::RESUMES_AT_CHECKPOINTS;
 use shared::wire::ResidencyGroup;
 
 use super::block::{CHANGED, DIRTY, Text};
@@ -21,20 +22,33 @@ impl ExactResidency {
     /// What changed since the last call, as the holders now are; ordered by holders, then key.
     pub fn drain(&mut self) -> Vec<ResidencyGroup> {
         self.shed_overflow();
+        if self.sides.any() {
+            self.settle_checkpoints();
+        }
         self.settle();
         let mut rows = core::mem::take(&mut self.rows);
-        for number in self.changed.drain(..) {
+        if self.sides.any() {
+            self.name_neighbours();
+        }
+        let mut changed = core::mem::take(&mut self.changed);
+        for number in changed.drain(..) {
             let Some(block) = self.blocks.get_mut(number) else { continue };
             block.flags &= !CHANGED;
             let reach = self.standings.get(block.standing).reach;
             let Some(block) = self.blocks.get(number) else { continue };
             for (nth, end) in (0..).zip(ends(block, &self.tails)) {
                 if self.chunks.is_single(end.key, number, nth, &self.blocks, &self.tails) {
-                    rows.push((reach, end.key, if reach == SetId::EMPTY { 0 } else { end.tokens }));
+                    let named = self.named(number, nth).map_or(reach, |holders| self.sets.intern(&holders));
+                    rows.push((named, end.key, if reach == SetId::EMPTY { 0 } else { end.tokens }));
                 } else {
                     self.gone.push(end.key);
                 }
             }
+        }
+        self.changed = changed;
+        if core::mem::take(&mut self.sides.turned) {
+            let resuming = self.resuming();
+            rows.push((self.sets.intern(&resuming), RESUMES_AT_CHECKPOINTS, 0));
         }
         let mut gone = core::mem::take(&mut self.gone);
         for key in gone.drain(..) {
@@ -52,7 +66,7 @@ impl ExactResidency {
     /// Is there anything to drain?
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        !(self.dirty.is_empty() && self.gone.is_empty())
+        !(self.dirty.is_empty() && self.gone.is_empty()) || self.sides.is_dirty()
     }
 
     /// Everything that is held, as `drain` would tell it to somebody who knows nothing. Changes nothing.
@@ -62,7 +76,8 @@ impl ExactResidency {
         for (number, block) in self.blocks.iter() {
             let reach = self.standings.get(block.standing).reach;
             for (nth, end) in (0..).zip(ends(block, &self.tails)).filter(|_| reach != SetId::EMPTY) {
-                if self.chunks.is_single(end.key, number, nth, &self.blocks, &self.tails) {
+                let single = self.chunks.is_single(end.key, number, nth, &self.blocks, &self.tails);
+                if single && self.named(number, nth).is_none() {
                     rows.push((reach, end.key, end.tokens));
                 } else {
                     several.push(end.key);
@@ -75,6 +90,9 @@ impl ExactResidency {
         for key in several {
             let (holders, tokens) = self.union(key);
             unions.entry(holders).or_default().push((key, tokens));
+        }
+        if self.sides.any() {
+            unions.entry(self.resuming()).or_default().push((RESUMES_AT_CHECKPOINTS, 0));
         }
         let mut groups = self.groups(&mut rows);
         groups.extend(unions.into_iter().map(|(holders, chunks)| group(&holders, chunks.into_iter())));
@@ -131,6 +149,18 @@ impl ExactResidency {
         true
     }
 
+    /// Checkpoints are told with chunks of other blocks than they are in.
+    fn name_neighbours(&mut self) {
+        for number in self.neighbours() {
+            if let Some(block) = self.blocks.get_mut(number)
+                && !block.has(CHANGED)
+            {
+                block.flags |= CHANGED;
+                self.changed.push(number);
+            }
+        }
+    }
+
     /// Whoever reaches any of the blocks that end `key`, and the least tokens that one of them tells for the chunk.
     fn union(&self, key: u64) -> (Vec<Holder>, u32) {
         let (mut holders, mut tokens) = (Vec::new(), None::<u32>);
@@ -138,9 +168,13 @@ impl ExactResidency {
             let Some(block) = self.blocks.get(number) else { continue };
             let reach = self.standings.get(block.standing).reach;
             if reach != SetId::EMPTY {
-                holders.extend_from_slice(self.sets.holders(reach));
-                let end = ends(block, &self.tails).find(|end| end.key == key);
-                tokens = tokens.min(end.map(|end| end.tokens)).or(end.map(|end| end.tokens));
+                let end = (0..).zip(ends(block, &self.tails)).find(|(_, end)| end.key == key);
+                match end.and_then(|(nth, _)| self.named(number, nth)) {
+                    Some(named) => holders.extend(named),
+                    None => holders.extend_from_slice(self.sets.holders(reach)),
+                }
+                let end = end.map(|(_, end)| end.tokens);
+                tokens = tokens.min(end).or(end);
             }
         }
         holders.sort_unstable();

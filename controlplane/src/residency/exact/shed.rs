@@ -14,6 +14,7 @@ impl ExactResidency {
     pub(super) fn shed_overflow(&mut self) {
         if self.used_bytes() > self.scope.budget_bytes {
             while self.end_oldest_lingering().is_some() {}
+            self.drop_unmatched_sides();
             self.shed(self.scope.budget_bytes / 8 * 7);
         }
     }
@@ -21,7 +22,7 @@ impl ExactResidency {
     /// Memory in use. What is allocated and free does not count: it is used before more is allocated.
     fn used_bytes(&self) -> usize {
         let blocks = self.blocks.len() * (size_of::<Block>() + TABLES);
-        blocks + self.tails.used_bytes() + self.waiting.bytes() + self.repeats.bytes()
+        blocks + self.tails.used_bytes() + self.waiting.bytes() + self.repeats.bytes() + self.sides.used_bytes()
     }
 
     fn shed(&mut self, target: usize) {

@@ -92,6 +92,10 @@ impl World {
         ExactResidency::new(scope, vocabulary())
     }
 
+    pub(super) fn chunk_bytes(&self) -> usize {
+        usize::from(self.chunk_bytes)
+    }
+
     /// The paths of the prompt's blocks.
     pub(super) fn paths(&self, number: usize, blocks: usize) -> Vec<Path> {
         let tokens = prompt(number, 12 * self.block_size);

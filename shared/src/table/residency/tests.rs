@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, proptest};
 
-use super::{Depth, Residency};
+use super::{Depth, RESUMES_AT_CHECKPOINTS, Residency};
 use crate::table::holders::Holder;
 
 fn holder(code: u32) -> Holder {
@@ -97,4 +97,44 @@ fn key_zero_is_never_stored() {
     index.set(&[], &[0], &[]);
     assert!(index.is_empty() && index.holders(0).is_empty());
     assert_eq!(index.sets.len(), 0);
+}
+
+/// Endpoint 0 goes on only from checkpoints, endpoint 1 from anywhere.
+fn resuming(rows: &[(&[u32], u64)]) -> [Depth; 2] {
+    let mut index = Residency::default();
+    index.set(&[holder(3)], &[RESUMES_AT_CHECKPOINTS], &[]);
+    for (count, &(codes, key)) in (1..).zip(rows) {
+        index.set(&holders(codes), &[key], &[count * 10]);
+    }
+    let mut depths = [Depth::default(); 2];
+    index.match_prefix(&[1, 2, 3, 4, 5, 6, 7, 8], &mut depths);
+    depths
+}
+
+#[test]
+fn an_endpoint_that_goes_on_from_checkpoints_is_taken_back_to_its_last_one() {
+    let [resumed, plain] =
+        resuming(&[(&[0, 4], 1), (&[0, 3, 4], 2), (&[0, 4], 3), (&[0, 3, 4], 4), (&[0, 4], 5), (&[0, 4], 6)]);
+    assert_eq!(resumed, Depth { device_chunks: 4, any_chunks: 4, device_tokens: Some(40), any_tokens: Some(40) });
+    assert_eq!((plain.device_chunks, plain.device_tokens), (6, Some(60)));
+}
+
+#[test]
+fn without_a_checkpoint_nothing_counts() {
+    let [resumed, plain] = resuming(&[(&[0, 4], 1), (&[0, 4], 2)]);
+    assert_eq!((resumed, plain.device_chunks), (Depth::default(), 2));
+}
+
+#[test]
+fn a_checkpoint_behind_a_hole_is_out_of_reach() {
+    let [resumed, _] = resuming(&[(&[0, 3], 1), (&[0], 2), (&[4], 3), (&[0, 3], 4)]);
+    assert_eq!(resumed.any_chunks, 1);
+}
+
+#[test]
+fn a_colder_tier_counts_to_its_own_checkpoint() {
+    let [resumed, _] = resuming(&[(&[0], 1), (&[0, 3], 2), (&[0], 3), (&[1], 4), (&[1, 3], 5), (&[1], 6)]);
+    assert_eq!(resumed, Depth { device_chunks: 2, any_chunks: 5, device_tokens: Some(20), any_tokens: Some(50) });
+    let [cold, _] = resuming(&[(&[1], 1), (&[1, 3], 2), (&[1], 3)]);
+    assert_eq!(cold, Depth { any_chunks: 2, any_tokens: Some(20), ..Depth::default() });
 }

@@ -227,7 +227,11 @@ fn text(draw: &mut Draw, blocks: usize) -> String {
 pub(crate) fn block_events(changes: &[CacheChange]) -> usize {
     let count = |change: &CacheChange| match change {
         CacheChange::Stored { count, .. } => *count,
-        CacheChange::Placeholder { .. } | CacheChange::Removed { .. } | CacheChange::Cleared => 1,
+        CacheChange::Placeholder { .. }
+        | CacheChange::Removed { .. }
+        | CacheChange::StoredAside { .. }
+        | CacheChange::RemovedAside { .. }
+        | CacheChange::Cleared => 1,
     };
     changes.iter().map(count).sum()
 }
@@ -246,7 +250,10 @@ mod tests {
                     }
                 }
                 CacheChange::Removed { digest, .. } => assert_eq!(held.remove(digest), Some(1), "never stored"),
-                CacheChange::Placeholder { .. } | CacheChange::Cleared => panic!("not announced by this traffic"),
+                CacheChange::Placeholder { .. }
+                | CacheChange::StoredAside { .. }
+                | CacheChange::RemovedAside { .. }
+                | CacheChange::Cleared => panic!("not announced by this traffic"),
             }
         }
     }

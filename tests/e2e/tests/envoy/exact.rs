@@ -6,6 +6,7 @@ use e2e::stack::{Builder, Mode, Stack};
 use e2e::wait::{SOON, eventually};
 use serde_json::{Value, json};
 
+mod hybrid;
 mod tiers;
 
 /// Some 45 chunks.

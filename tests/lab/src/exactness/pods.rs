@@ -4,14 +4,24 @@ use std::sync::Arc;
 
 use vllm_sim::engine::{
     BlockContents, BlockHash, CacheRecord, ChainBuilder, ChainSeed, ConfigError, Engine, EngineConfig, EngineEvent,
-    PromptSpec, RequestId, StepChanges, SubmitError, Usage,
+    PromptSpec, RequestId, SideGroup, StepChanges, SubmitError, Usage,
 };
 use vllm_sim::kv_events::{HashForm, WireVersion, events_of};
 
 use super::told::Told;
-use super::{News, Setting};
+use super::{Caches, News, Setting};
 
 const VERSIONS: [&str; 4] = ["0.33.0", "0.9.0", "0.15.0", "0.22.0"];
+/// Those that tell which cache group an event is of.
+const HYBRID_VERSIONS: [&str; 4] = ["0.33.0", "0.22.0", "0.24.0", "0.26.0"];
+/// What hybrid pods have beside full attention, by turns; all windows are longer than a block of 64.
+const SIDE_GROUPS: [&[SideGroup]; 3] = [
+    &[SideGroup::SlidingWindow { window: 128 }],
+    &[SideGroup::Mamba],
+    &[SideGroup::SlidingWindow { window: 200 }, SideGroup::SlidingWindow { window: 200 }, SideGroup::Mamba],
+];
+/// Side groups keep a block for so many of full attention: fewer checkpoints than prompts, so that some are evicted alone.
+const SIDE_SHARE: u32 = 6;
 
 /// The engines.
 pub(super) struct Pods {
@@ -54,20 +64,41 @@ impl Ask {
     }
 }
 
+/// What pod number `pod` is, of a fleet whose engines without side groups are `plain`.
+fn config_of(plain: &EngineConfig, caches: Caches, pod: u32) -> EngineConfig {
+    let (groups, retention_interval) = match caches {
+        Caches::Hybrid { retention_interval } => (pod, retention_interval),
+        Caches::Mixed if pod % 2 == 1 => (pod / 2, 0),
+        Caches::Plain | Caches::Mixed => return plain.clone(),
+    };
+    let groups = usize::try_from(groups).unwrap_or(0) % SIDE_GROUPS.len();
+    EngineConfig {
+        side_groups: SIDE_GROUPS.get(groups).copied().unwrap_or_default().to_vec(),
+        side_blocks: plain.num_gpu_blocks / SIDE_SHARE,
+        retention_interval,
+        ..plain.clone()
+    }
+}
+
 impl Pods {
     pub(super) fn new(setting: &Setting) -> Result<Self, ConfigError> {
-        let block_size = setting.block_size;
-        let config = EngineConfig {
+        let Setting { block_size, caches, .. } = *setting;
+        let plain = EngineConfig {
             num_gpu_blocks: setting.pod_tokens / block_size.max(1),
             block_size,
             record: CacheRecord::On,
             ..EngineConfig::default()
         };
-        let versions = VERSIONS.iter().map(|version| version.parse().unwrap_or_default());
+        let versions = match caches {
+            Caches::Plain => VERSIONS,
+            Caches::Hybrid { .. } | Caches::Mixed => HYBRID_VERSIONS,
+        };
+        let versions = versions.iter().map(|version| version.parse().unwrap_or_default());
         let forms = [HashForm::Int, HashForm::Bytes];
         let spoken = versions.cycle().zip(forms.into_iter().cycle());
-        let pods = (0..setting.pods).zip(spoken).map(|(_, (version, form))| {
-            Ok(Pod { engine: Engine::new(config.clone())?, version, form, told: Told::default(), passed_on: f64::MIN })
+        let pods = (0..setting.pods).zip(spoken).map(|(pod, (version, form))| {
+            let engine = Engine::new(config_of(&plain, caches, pod))?;
+            Ok(Pod { engine, version, form, told: Told::default(), passed_on: f64::MIN })
         });
         Ok(Self { pods: pods.collect::<Result<_, ConfigError>>()?, block_size, news: setting.news })
     }

@@ -14,7 +14,7 @@ use controlplane::vocabulary::model_files::{FoundFiles, ModelFiles, RankHints, T
 use prost::Message;
 use shared::clock::Timestamp;
 use shared::identity::Slot;
-use shared::table::residency::Depth;
+use shared::table::residency::{Depth, RESUMES_AT_CHECKPOINTS};
 use shared::table::sync::{Refused, TableSync};
 use shared::wire;
 use vllm_sim::language::vocabulary::tokenizer_json;
@@ -87,7 +87,12 @@ impl Sight {
             let deaf = match self.lesion {
                 Lesion::RemovalsIgnored => removal,
                 Lesion::EventsIgnored => true,
-                Lesion::Nothing | Lesion::Unchecked | Lesion::OtherModel | Lesion::OtherSalt | Lesion::AnyPod => false,
+                Lesion::Nothing
+                | Lesion::Unchecked
+                | Lesion::CheckpointsIgnored
+                | Lesion::OtherModel
+                | Lesion::OtherSalt
+                | Lesion::AnyPod => false,
             };
             if !deaf {
                 self.residency.apply(slot, event, now)?;
@@ -103,7 +108,10 @@ impl Sight {
             let found = condemned.into_iter().filter(|&block| self.residency.condemn(block)).count();
             self.alarms += u64::try_from(found).unwrap_or(0);
         }
-        let residency = self.residency.drain();
+        let mut residency = self.residency.drain();
+        if self.lesion == Lesion::CheckpointsIgnored {
+            residency.retain(|group| !group.keys.contains(&RESUMES_AT_CHECKPOINTS));
+        }
         let part = u32::from(!self.gateway.has_table());
         self.version += 1;
         let change = wire::PoolChange { name: POOL.to_owned(), residency, ..wire::PoolChange::default() };

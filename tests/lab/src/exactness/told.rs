@@ -1,7 +1,7 @@
 //! What an engine's published steps amount to, straight from its record: no event, decoder, index or table in between.
 //!
 //! It is not what the engine holds: a step evicts when it begins and says so when it ends. Who only listens to an engine can
-//! know this much of it and no more.
+//! know this much of it and no more. Full attention only: what side groups keep is left out.
 
 use std::collections::HashMap;
 
@@ -30,7 +30,9 @@ impl Told {
                 CacheChange::Cleared => self.copies.clear(),
                 CacheChange::Stored { medium: Medium::Cpu | Medium::Storage, .. }
                 | CacheChange::Removed { medium: Medium::Cpu | Medium::Storage, .. }
-                | CacheChange::Placeholder { .. } => {}
+                | CacheChange::Placeholder { .. }
+                | CacheChange::StoredAside { .. }
+                | CacheChange::RemovedAside { .. } => {}
             }
         }
     }

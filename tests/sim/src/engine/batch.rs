@@ -6,6 +6,7 @@
 
 use super::contents::ReportMode;
 use super::event::EngineEvent;
+use super::groups::Stretch;
 use super::kv_cache::{KvCache, PrefixMatch};
 use super::ledger::Medium;
 use super::sequence::{Phase, Rounding, Sequence, SlotId, blocks_for};
@@ -104,7 +105,7 @@ impl Engine {
         {
             let block_size = self.config.block_size;
             let sequence = self.slots.get(slot);
-            let found = self.kv.longest_match(sequence.reusable_blocks(block_size));
+            let found = self.kv.reusable(sequence.reusable_blocks(block_size));
             let needed = sequence.known().div_ceil(block_size) - found.blocks;
             if self.kv.available() - found.idle < needed {
                 // Only a release or a prefill elsewhere can change this answer: no lookup until then.
@@ -130,11 +131,16 @@ impl Engine {
         let Self { slots, kv, counters, .. } = self;
         let sequence = slots.get_mut(slot);
         let reused = usize::try_from(found.blocks).unwrap_or(usize::MAX);
+        let full = kv.longest_match(sequence.reusable_blocks(block_size)).blocks;
+        sequence.junction = if full > found.blocks { usize::try_from(full).unwrap_or(0) } else { 0 };
         let loaded = kv.tiers.use_prefix(sequence.reusable_blocks(block_size).get(reused..).unwrap_or_default());
         sequence.blocks.extend(sequence.spec.blocks.iter().take(reused).filter_map(|&identity| kv.hold(identity)));
         sequence.blocks.extend((0..fresh).filter_map(|_| kv.take()));
         let present = found.blocks + loaded.blocks();
         sequence.sealed = reused;
+        if let Some(aside) = &mut kv.aside {
+            aside.touch(sequence.spec.blocks.get(..reused).unwrap_or_default());
+        }
         if let (Some(ledger), Some(contents)) = (&mut kv.ledger, &sequence.contents)
             && contents.report == ReportMode::Full
         {
@@ -235,6 +241,11 @@ fn seal_up_to(kv: &mut KvCache, sequence: &mut Sequence, full: usize) {
     sequence.sealed = full.max(first);
     if let (Some(ledger), Some(contents)) = (&mut kv.ledger, &sequence.contents) {
         ledger.store(contents, first, end, Medium::Gpu);
+    }
+    if end > first {
+        let identities = &sequence.spec.blocks;
+        let marks = [sequence.resumes_at, sequence.junction];
+        kv.keep_aside(Stretch { identities, contents: sequence.contents.as_ref(), first, end, marks });
     }
 }
 

@@ -1,5 +1,6 @@
 //! What an engine can be told: capacity, limits and speed. `speed` divides the step time only, never the API delay.
 
+use super::groups::SideGroup;
 use super::tiers::TierEvents;
 use super::timing::StepCost;
 
@@ -50,6 +51,13 @@ pub struct EngineConfig {
     pub storage_blocks: u32,
     /// What the tiers announce.
     pub tier_events: TierEvents,
+    /// Cache groups beside full attention, as hybrid models have them. Not together with tiers.
+    pub side_groups: Vec<SideGroup>,
+    /// Blocks that each side group can keep.
+    pub side_blocks: u32,
+    /// Tokens between boundaries that side groups keep (`prefix_cache_retention_interval`); 0: only where a prompt ends and
+    /// where it leaves a prefix that was there.
+    pub retention_interval: u32,
 }
 
 impl Default for EngineConfig {
@@ -67,6 +75,9 @@ impl Default for EngineConfig {
             cpu_blocks: 0,
             storage_blocks: 0,
             tier_events: TierEvents::default(),
+            side_groups: Vec::new(),
+            side_blocks: 18_000,
+            retention_interval: 0,
         }
     }
 }
@@ -80,6 +91,9 @@ pub enum ConfigError {
         /// The parameter.
         name: &'static str,
     },
+    /// Which blocks of a hybrid model come back from a tier is not modelled.
+    #[error("side_groups: cannot be combined with cpu_blocks or storage_blocks")]
+    HybridTiers,
     /// Speeds are above zero.
     #[error("{name}: must be a finite number above 0, got {got}")]
     NotPositive {
@@ -109,6 +123,9 @@ impl EngineConfig {
             if value == 0 {
                 return Err(ConfigError::Zero { name });
             }
+        }
+        if !self.side_groups.is_empty() && (self.cpu_blocks > 0 || self.storage_blocks > 0) {
+            return Err(ConfigError::HybridTiers);
         }
         if !(self.speed.is_finite() && self.speed > 0.0) {
             return Err(ConfigError::NotPositive { name: "speed", got: self.speed });

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::chain::BlockHash;
 use super::contents::BlockContents;
+use super::groups::{SideGroups, Stretch};
 use super::ledger::{CacheChange, Ledger, Medium, Origin};
 use super::tiers::Tiers;
 
@@ -55,12 +56,14 @@ pub(super) struct KvCache {
     idle: u32,
     pub(super) evictions: u64,
     pub(super) tiers: Tiers,
+    /// None for models with full attention only.
+    pub(super) aside: Option<SideGroups>,
     /// None when nobody listens.
     pub(super) ledger: Option<Ledger>,
 }
 
 impl KvCache {
-    pub(super) fn new(capacity: u32, tiers: Tiers, ledger: Option<Ledger>) -> Self {
+    pub(super) fn new(capacity: u32, tiers: Tiers, aside: Option<SideGroups>, ledger: Option<Ledger>) -> Self {
         let blank_block = Block { identity: None, holders: 0, older: NONE, newer: NONE, twin: NONE };
         Self {
             blocks: (0..capacity).map(|_| blank_block.clone()).collect(),
@@ -71,6 +74,7 @@ impl KvCache {
             idle: 0,
             evictions: 0,
             tiers,
+            aside,
             ledger,
         }
     }
@@ -92,7 +96,22 @@ impl KvCache {
         self.blank() + self.idle
     }
 
-    /// How far `chain` is cached.
+    /// How far `chain` can be reused: where it is cached, and all groups can go on.
+    pub(super) fn reusable(&self, chain: &[BlockHash]) -> PrefixMatch {
+        let found = self.longest_match(chain);
+        let Some(aside) = &self.aside else { return found };
+        let held = chain.get(..usize::try_from(found.blocks).unwrap_or(usize::MAX)).unwrap_or(chain);
+        self.longest_match(held.get(..aside.common_boundary(held)).unwrap_or_default())
+    }
+
+    /// What the side groups keep of new blocks.
+    pub(super) fn keep_aside(&mut self, stretch: Stretch<'_>) {
+        if let Some(aside) = &mut self.aside {
+            aside.keep(stretch, self.ledger.as_mut());
+        }
+    }
+
+    /// How far full attention has `chain`.
     pub(super) fn longest_match(&self, chain: &[BlockHash]) -> PrefixMatch {
         let mut found = PrefixMatch { blocks: 0, idle: 0 };
         for identity in chain {
@@ -194,6 +213,7 @@ impl KvCache {
             self.blank.push(id);
         }
         self.tiers.clear();
+        self.aside.iter_mut().for_each(SideGroups::clear);
         if let Some(ledger) = &mut self.ledger {
             ledger.restart();
         }
@@ -207,6 +227,7 @@ impl KvCache {
         while let Some((id, _, _)) = self.pop_oldest() {
             self.blank.push(id);
         }
+        self.aside.iter_mut().for_each(SideGroups::clear);
         if let Some(ledger) = &mut self.ledger {
             ledger.clear();
         }

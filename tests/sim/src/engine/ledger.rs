@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::contents::{BlockContents, Digest};
+use super::groups::SideGroup;
 use super::kv_cache::BlockId;
 
 /// Where a block lies.
@@ -48,6 +49,28 @@ pub enum CacheChange {
         digest: Digest,
         /// From where.
         medium: Medium,
+    },
+    /// A group beside full attention has blocks of those that a request filled.
+    StoredAside {
+        /// Whose blocks.
+        contents: Arc<BlockContents>,
+        /// First of those that were filled, counted from the request's start.
+        first: usize,
+        /// How many were filled.
+        count: usize,
+        /// Those of them that the group keeps, ascending; often none.
+        kept: Vec<usize>,
+        /// Its number, from 1.
+        group: u32,
+        /// Its kind.
+        kind: SideGroup,
+    },
+    /// A block of a group beside full attention is gone.
+    RemovedAside {
+        /// Its hash.
+        digest: Digest,
+        /// The group's number.
+        group: u32,
     },
     /// The whole cache is gone.
     Cleared,
@@ -96,6 +119,22 @@ impl Ledger {
         let count = end.min(contents.digests.len()).saturating_sub(first);
         if count > 0 {
             self.pending.push(CacheChange::Stored { contents: Arc::clone(contents), first, count, medium });
+        }
+    }
+
+    /// Announces what a side group keeps of blocks `first..end`, as far as they have digests.
+    pub(super) fn store_aside(
+        &mut self,
+        contents: &Arc<BlockContents>,
+        (first, end): (usize, usize),
+        (group, kind): (u32, SideGroup),
+        mut kept: Vec<usize>,
+    ) {
+        let count = end.min(contents.digests.len()).saturating_sub(first);
+        kept.retain(|&block| block < contents.digests.len());
+        if count > 0 {
+            let contents = Arc::clone(contents);
+            self.pending.push(CacheChange::StoredAside { contents, first, count, kept, group, kind });
         }
     }
 

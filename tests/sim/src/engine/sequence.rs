@@ -56,6 +56,10 @@ pub(super) struct Sequence {
     pub(super) generated: u32,
     /// Leading blocks with a published identity.
     pub(super) sealed: usize,
+    /// Blocks of a prefix that full attention had and other groups could not go on from; 0: none.
+    pub(super) junction: usize,
+    /// Blocks from which the same prompt would go on.
+    pub(super) resumes_at: usize,
     pub(super) blocks: Vec<BlockId>,
     pub(super) ready_at: f64,
     pub(super) admitted: bool,
@@ -75,6 +79,8 @@ impl Sequence {
             scheduled: 0,
             generated: 0,
             sealed: 0,
+            junction: 0,
+            resumes_at: 0,
             blocks: Vec::new(),
             ready_at,
             admitted: false,

@@ -1,6 +1,7 @@
 //! The engine against its formula, its conservation laws and vLLM's caching rules.
 
 mod events;
+mod groups;
 
 use std::sync::Arc;
 

@@ -3,10 +3,9 @@
 //! A tier keeps its copy when a block is loaded back, so one block may lie in several places. Each tier forgets the block that was
 //! used longest ago.
 
-use std::collections::{BTreeMap, HashMap};
-
 use super::chain::BlockHash;
 use super::ledger::{CacheChange, Ledger, Medium, Origin};
+use super::recent_blocks::RecentBlocks;
 
 /// What a tier tells of a block it takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,17 +31,9 @@ impl TierMatch {
 }
 
 #[derive(Debug, Clone)]
-struct Kept {
-    used: u64,
-    origin: Option<Origin>,
-}
-
-#[derive(Debug, Clone)]
 struct Tier {
     medium: Medium,
-    capacity: usize,
-    kept: HashMap<BlockHash, Kept>,
-    by_use: BTreeMap<u64, BlockHash>,
+    blocks: RecentBlocks,
 }
 
 /// All tiers of an engine; without capacity they keep nothing.
@@ -54,44 +45,11 @@ pub(super) struct Tiers {
     telling: TierEvents,
 }
 
-impl Tier {
-    fn new(medium: Medium, blocks: u32) -> Self {
-        let capacity = usize::try_from(blocks).unwrap_or(usize::MAX);
-        Self { medium, capacity, kept: HashMap::new(), by_use: BTreeMap::new() }
-    }
-
-    fn holds(&self, identity: BlockHash) -> bool {
-        self.kept.contains_key(&identity)
-    }
-
-    fn touch(&mut self, identity: BlockHash, now: u64) {
-        if let Some(kept) = self.kept.get_mut(&identity) {
-            self.by_use.remove(&kept.used);
-            kept.used = now;
-            self.by_use.insert(now, identity);
-        }
-    }
-
-    fn insert(&mut self, identity: BlockHash, origin: Option<Origin>, now: u64) {
-        self.kept.insert(identity, Kept { used: now, origin });
-        self.by_use.insert(now, identity);
-    }
-
-    fn pop_overflow(&mut self) -> Option<(BlockHash, Option<Origin>)> {
-        if self.kept.len() <= self.capacity {
-            return None;
-        }
-        let (_, identity) = self.by_use.pop_first()?;
-        let kept = self.kept.remove(&identity)?;
-        Some((identity, kept.origin))
-    }
-}
-
 impl Tiers {
     pub(super) fn new(cpu_blocks: u32, storage_blocks: u32, telling: TierEvents) -> Self {
         Self {
-            cpu: Tier::new(Medium::Cpu, cpu_blocks),
-            storage: Tier::new(Medium::Storage, storage_blocks),
+            cpu: Tier { medium: Medium::Cpu, blocks: RecentBlocks::new(cpu_blocks) },
+            storage: Tier { medium: Medium::Storage, blocks: RecentBlocks::new(storage_blocks) },
             uses: 0,
             telling,
         }
@@ -103,8 +61,8 @@ impl Tiers {
         let length = usize::try_from(found.blocks()).unwrap_or(usize::MAX);
         for &identity in chain.iter().take(length).rev() {
             self.uses += 1;
-            self.cpu.touch(identity, self.uses);
-            self.storage.touch(identity, self.uses);
+            self.cpu.blocks.touch(identity, self.uses);
+            self.storage.blocks.touch(identity, self.uses);
         }
         found
     }
@@ -113,9 +71,9 @@ impl Tiers {
     pub(super) fn longest_match(&self, chain: &[BlockHash]) -> TierMatch {
         let mut found = TierMatch::default();
         for &identity in chain {
-            if self.cpu.holds(identity) {
+            if self.cpu.blocks.holds(identity) {
                 found.cpu += 1;
-            } else if self.storage.holds(identity) {
+            } else if self.storage.blocks.holds(identity) {
                 found.storage += 1;
             } else {
                 break;
@@ -132,14 +90,14 @@ impl Tiers {
         for tier in [cpu, storage] {
             let Some((identity, origin)) = falling.take() else { return };
             *uses += 1;
-            if tier.capacity == 0 {
+            if tier.blocks.capacity() == 0 {
                 falling = Some((identity, origin));
-            } else if tier.holds(identity) {
-                tier.touch(identity, *uses);
+            } else if tier.blocks.holds(identity) {
+                tier.blocks.touch(identity, *uses);
             } else {
                 announce(ledger.as_deref_mut(), *telling, tier.medium, origin.as_ref());
-                tier.insert(identity, origin, *uses);
-                falling = tier.pop_overflow();
+                tier.blocks.insert(identity, origin, *uses);
+                falling = tier.blocks.pop_overflow();
                 let gone = falling.as_ref().and_then(|(_, origin)| origin.as_ref()).and_then(Origin::digest);
                 if let (Some(ledger), Some(digest)) = (ledger.as_deref_mut(), gone) {
                     ledger.push(CacheChange::Removed { digest, medium: tier.medium });
@@ -150,14 +108,13 @@ impl Tiers {
 
     pub(super) fn clear(&mut self) {
         for tier in [&mut self.cpu, &mut self.storage] {
-            tier.kept.clear();
-            tier.by_use.clear();
+            tier.blocks.clear();
         }
     }
 
     /// Blocks kept in the CPU tier and in storage.
     pub(super) fn kept(&self) -> (usize, usize) {
-        (self.cpu.kept.len(), self.storage.kept.len())
+        (self.cpu.blocks.len(), self.storage.blocks.len())
     }
 }
 

@@ -115,6 +115,31 @@ fn every_recorded_batch_is_written_byte_for_byte() {
     assert_eq!(batches, 39);
 }
 
+/// Step 6: a window of 32 tokens keeps two of the four blocks that were filled.
+#[test]
+fn a_group_that_keeps_some_blocks_only_tells_of_them_as_vllm_does() {
+    for (name, form) in
+        [("wire_int_hash_notopic_dp0.json", HashForm::Int), ("wire_bytes_hash_topic_dp0.json", HashForm::Bytes)]
+    {
+        let recorded = fixture(name);
+        let step = &recorded["steps"][6];
+        let told = &step["payload_decoded"][1][0];
+        let mut contents = BlockContents::by_identity(16, tokens(&told["token_ids"]), &[]);
+        contents.digests = vec![Digest::new(&[0; 32]); 2];
+        contents.digests.extend(digests(&told["block_hashes"]));
+        let change = CacheChange::StoredAside {
+            contents: Arc::new(contents),
+            first: 0,
+            count: 4,
+            kept: vec![2, 3],
+            group: 1,
+            kind: SideGroup::SlidingWindow { window: 32 },
+        };
+        let payload = step["frames_hex"].as_array().unwrap().last().unwrap().as_str().unwrap();
+        assert_same_payload("0.33.0", form, &step["payload_decoded"], &events_of(&[change]), payload);
+    }
+}
+
 #[test]
 fn every_older_version_is_written_byte_for_byte() {
     let mut batches = 0;

@@ -85,6 +85,12 @@ impl WireVersion {
         if self >= LOCALITY { ReplayFraming::WithTopic } else { ReplayFraming::WithoutTopic }
     }
 
+    /// Do its events say which cache group they are of?
+    #[must_use]
+    pub fn tells_groups(self) -> bool {
+        self >= GROUPS
+    }
+
     /// The payload of one batch. `timestamp`: seconds since 1970.
     #[must_use]
     pub fn encode(self, form: HashForm, timestamp: f64, rank: u32, events: &[KvEvent]) -> Vec<u8> {

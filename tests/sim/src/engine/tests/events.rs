@@ -40,7 +40,11 @@ fn changes(engine: &mut Engine) -> Vec<CacheChange> {
 fn stored(changes: &[CacheChange]) -> Vec<(Medium, usize, usize)> {
     let of = |change: &CacheChange| match change {
         CacheChange::Stored { first, count, medium, .. } => Some((*medium, *first, *count)),
-        CacheChange::Placeholder { .. } | CacheChange::Removed { .. } | CacheChange::Cleared => None,
+        CacheChange::Placeholder { .. }
+        | CacheChange::Removed { .. }
+        | CacheChange::StoredAside { .. }
+        | CacheChange::RemovedAside { .. }
+        | CacheChange::Cleared => None,
     };
     changes.iter().filter_map(of).collect()
 }
@@ -184,6 +188,7 @@ impl Mirror {
                     *copies -= 1;
                     assert!(*copies >= 0);
                 }
+                CacheChange::StoredAside { .. } | CacheChange::RemovedAside { .. } => panic!("no side groups here"),
                 CacheChange::Cleared => self.0.retain(|(_, medium), _| *medium != Medium::Gpu),
             }
         }
