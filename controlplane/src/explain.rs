@@ -62,7 +62,7 @@ pub fn answer(dump: Dump, asked: &Asked, now: Timestamp) -> Result<Value, Explai
     if let Some(name) = asked.pool.as_ref().filter(|name| brain.pool(name).is_none()) {
         return Err(ExplainError::NoSuchPool(name.clone()));
     }
-    let plan = Plan { pool: asked.pool.clone(), max_body_bytes: None };
+    let plan = Plan { pool: asked.pool.clone(), ..Plan::default() };
     let mut headers: Vec<(&[u8], &[u8])> = vec![(b":method", b"POST"), (b":path", asked.path.as_bytes())];
     headers.extend(asked.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_slice())));
     let preview = preview(&brain, &plan, &headers, &asked.body, now).map_err(ExplainError::Refused)?;

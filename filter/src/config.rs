@@ -60,7 +60,7 @@ impl PluginConfig {
     /// What requests need of it.
     #[must_use]
     pub fn plan(&self) -> Plan {
-        Plan { pool: self.pool.clone(), max_body_bytes: self.max_body_bytes }
+        Plan { pool: self.pool.clone(), max_body_bytes: self.max_body_bytes, subset: None }
     }
 }
 

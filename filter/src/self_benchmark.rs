@@ -68,7 +68,7 @@ pub fn run(size: SelfBenchmark, clock: impl Fn() -> Timestamp) -> Option<Timings
         chain.extend((0..CHAIN * 3 / 4).map(|depth| key(number, depth)));
         chain.extend((0..CHAIN / 4).map(|_| draw.next_u64().max(1)));
         let demand = Demand { prompt_tokens: 8192.0, output_tokens: 300.0, slo_ttft: 2.0, slo_tpot: 0.05 };
-        let request = Request { model: None, demand, session: None, seed };
+        let request = Request { model: None, demand, session: None, subset: None, seed };
         let prompt = Prompt { chain: &chain, bytes: 32_768, tokens: None, rendered: false };
         let started = clock();
         let routed = brain.route(POOL, &prompt, &request, false, started)?.ok()?;

@@ -194,7 +194,7 @@ impl Brain {
         &mut self,
         name: &str,
         prompt: &Prompt<'_>,
-        request: &Request,
+        request: &Request<'_>,
         whole_body: bool,
         now: Timestamp,
     ) -> Option<Result<Routed, NoCandidate>> {
@@ -228,7 +228,7 @@ impl Brain {
         &self,
         name: &str,
         prompt: &Prompt<'_>,
-        request: &Request,
+        request: &Request<'_>,
         now: Timestamp,
     ) -> Option<Result<Decision, NoCandidate>> {
         let pool = self.pool(name)?;

@@ -19,6 +19,7 @@ use crate::api::{Dialect, ErrorReply, ResponseScanner};
 use crate::brain::{Brain, Routed};
 use crate::clock::Timestamp;
 use crate::identity::EndpointId;
+use crate::scheduling::subset::Subset;
 
 use reader::Reader;
 
@@ -133,13 +134,15 @@ pub enum Event {
     },
 }
 
-/// The settings of one filter instance.
+/// What the host's configuration, and a host that knows more of a request than its bytes, say of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The pool that this filter routes to; `None`: by model.
     pub pool: Option<String>,
     /// Larger bodies are refused even before a pool is known; `None`: the pool's own limit only.
     pub max_body_bytes: Option<u64>,
+    /// The endpoints that the host allows; `None`: all of the pool's.
+    pub subset: Option<Subset>,
 }
 
 /// One request.

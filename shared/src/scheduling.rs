@@ -4,6 +4,7 @@ pub mod candidate;
 pub mod cost;
 pub mod explanation;
 pub mod picker;
+pub mod subset;
 
 use crate::draw::Draw;
 use crate::identity::{EndpointId, Slot};
@@ -11,16 +12,19 @@ use crate::table::Pool;
 use crate::table::live::{LivePool, Work};
 use candidate::{Candidate, Dropped, drop_reason};
 use cost::{Demand, Supply};
+use subset::Subset;
 
 /// What the pass must know of the request.
 #[derive(Clone, Copy, Debug)]
-pub struct Request {
+pub struct Request<'a> {
     /// Index of its model among the pool's; `None` when the pool serves any name.
     pub model: Option<u32>,
     /// Size and service levels.
     pub demand: Demand,
     /// The endpoint of its session.
     pub session: Option<EndpointId>,
+    /// The endpoints that the host allows; `None`: all.
+    pub subset: Option<&'a Subset>,
     /// Seeds the tie draw.
     pub seed: u64,
 }
@@ -79,7 +83,7 @@ pub fn schedule(
     pool: &Pool,
     live: &LivePool,
     local: &[Local],
-    request: &Request,
+    request: &Request<'_>,
     blind_seconds: f64,
 ) -> Result<Decision, NoCandidate> {
     let mut candidates = Vec::with_capacity(pool.endpoints.len());
@@ -88,7 +92,7 @@ pub fn schedule(
         |slot: Slot, id: EndpointId, known: &Local| candidates.push(weigh(live, slot, id, known, &request.demand));
     for (slot, endpoint) in pool.endpoints() {
         let known = local.get(slot.index()).copied().unwrap_or_default();
-        match drop_reason(endpoint, request.model, known.ejected) {
+        match drop_reason(endpoint, request, known.ejected) {
             None => add(slot, endpoint.id, &known),
             Some(reason) => dropped.push((slot, reason)),
         }

@@ -8,9 +8,9 @@ fn prompt(chain: &[u64]) -> Prompt<'_> {
     Prompt { chain, bytes: 16 * chain.len() as u64, tokens: None, rendered: false }
 }
 
-fn request(seed: u64) -> Request {
+fn request(seed: u64) -> Request<'static> {
     let demand = Demand { prompt_tokens: 4000.0, output_tokens: 300.0, slo_ttft: 2.0, slo_tpot: 0.05 };
-    Request { model: None, demand, session: None, seed }
+    Request { model: None, demand, session: None, subset: None, seed }
 }
 
 fn live(rows: Vec<wire::LiveEndpoint>) -> wire::Live {

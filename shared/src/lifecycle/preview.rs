@@ -32,7 +32,7 @@ pub fn preview<'a>(
     now: Timestamp,
 ) -> Result<Preview<'a>, ErrorReply> {
     let ask = request::ask(headers, plan, brain, now);
-    let chosen = wanted(brain, plan, headers, body, now).and_then(|wanted| choose(brain, &ask, &wanted, now));
+    let chosen = wanted(brain, plan, headers, body, now).and_then(|wanted| choose(brain, plan, (&ask, &wanted), now));
     chosen.map_err(|reject| reply(ask.dialect, &reject))
 }
 
@@ -64,8 +64,13 @@ fn wanted(
     request::wanted(&view, Body { kind, bytes: Some(body) }, plan, brain, now)
 }
 
-fn choose<'a>(brain: &'a Brain, ask: &Ask, wanted: &Wanted, now: Timestamp) -> Result<Preview<'a>, Reject> {
-    let request = request::request(ask, wanted, brain);
+fn choose<'a>(
+    brain: &'a Brain,
+    plan: &Plan,
+    (ask, wanted): (&Ask, &Wanted),
+    now: Timestamp,
+) -> Result<Preview<'a>, Reject> {
+    let request = request::request(ask, wanted, plan, brain);
     let unknown = || Reject::UnknownPool { pool: wanted.pool.clone() };
     let table = brain.table();
     let (name, pool) = table.pools.get_key_value(&wanted.pool).ok_or_else(unknown)?;

@@ -250,7 +250,8 @@ fn send(ask: &Ask, wanted: Result<Wanted, Reject>, step: &mut Step<'_>) -> Phase
         Ok(wanted) => wanted,
         Err(reject) => return step.reply(ask.dialect, &reject),
     };
-    let request = request(ask, &wanted, step.brain);
+    let plan = step.plan;
+    let request = request(ask, &wanted, plan, step.brain);
     let whole_body = wanted.watch.as_ref().is_none_or(|watch| watch.whole_body);
     let routed = match step.brain.route(&wanted.pool, &wanted.prompt(), &request, whole_body, step.now) {
         None => return step.reply(ask.dialect, &Reject::UnknownPool { pool: wanted.pool }),
@@ -286,7 +287,7 @@ fn send(ask: &Ask, wanted: Result<Wanted, Reject>, step: &mut Step<'_>) -> Phase
 }
 
 /// What the scheduler must know of it.
-pub(super) fn request(ask: &Ask, wanted: &Wanted, brain: &Brain) -> Request {
+pub(super) fn request<'a>(ask: &Ask, wanted: &Wanted, plan: &'a Plan, brain: &Brain) -> Request<'a> {
     let rates = brain.live(&wanted.pool).map(|live| live.rates).unwrap_or_default();
     let settings = brain.pool(&wanted.pool).map(|pool| pool.settings.clone()).unwrap_or_default();
     let prompt_tokens =
@@ -302,7 +303,7 @@ pub(super) fn request(ask: &Ask, wanted: &Wanted, brain: &Brain) -> Request {
         slo_ttft: ask.slo_ttft.unwrap_or(settings.slo_ttft),
         slo_tpot: ask.slo_tpot.unwrap_or(settings.slo_tpot),
     };
-    Request { model: wanted.model, demand, session: ask.session, seed: ask.seed }
+    Request { model: wanted.model, demand, session: ask.session, subset: plan.subset.as_ref(), seed: ask.seed }
 }
 
 pub(super) fn refusal(none: &NoCandidate) -> Reject {

@@ -3,6 +3,7 @@
 use crate::identity::{EndpointId, Slot};
 use crate::table::{Endpoint, EndpointState};
 
+use super::Request;
 use super::cost::{Supply, Terms};
 
 /// One endpoint in a pass.
@@ -33,6 +34,8 @@ pub enum Dropped {
     Ejected,
     /// It does not serve the model.
     ModelNotServed,
+    /// The host does not allow it for this request.
+    NotInSubset,
 }
 
 impl Dropped {
@@ -44,6 +47,7 @@ impl Dropped {
             Self::Unhealthy => "unhealthy",
             Self::Ejected => "ejected",
             Self::ModelNotServed => "model_not_served",
+            Self::NotInSubset => "not_in_subset",
         }
     }
 
@@ -52,15 +56,18 @@ impl Dropped {
     pub const fn is_last_resort(self) -> bool {
         match self {
             Self::Unhealthy | Self::Ejected => true,
-            Self::Draining | Self::ModelNotServed => false,
+            Self::Draining | Self::ModelNotServed | Self::NotInSubset => false,
         }
     }
 }
 
 /// The filters, in order: why `endpoint` may not serve, `None` when it may.
 #[must_use]
-pub fn drop_reason(endpoint: &Endpoint, model: Option<u32>, ejected: bool) -> Option<Dropped> {
-    if model.is_some_and(|index| !endpoint.models.is_empty() && !endpoint.models.contains(&index)) {
+pub fn drop_reason(endpoint: &Endpoint, request: &Request<'_>, ejected: bool) -> Option<Dropped> {
+    if request.subset.is_some_and(|subset| !subset.allows(&endpoint.address)) {
+        return Some(Dropped::NotInSubset);
+    }
+    if request.model.is_some_and(|index| !endpoint.models.is_empty() && !endpoint.models.contains(&index)) {
         return Some(Dropped::ModelNotServed);
     }
     match endpoint.state {

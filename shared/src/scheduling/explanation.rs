@@ -121,7 +121,7 @@ pub fn explain<'a>(
     name: &'a str,
     pool: &'a Pool,
     table_version: u64,
-    request: &Request,
+    request: &Request<'_>,
     decision: &Decision,
 ) -> Explanation<'a> {
     let address = |slot: crate::identity::Slot| {

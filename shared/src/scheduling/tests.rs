@@ -11,9 +11,9 @@ fn pool(states: &[EndpointState]) -> Pool {
     Pool { endpoints: (1..).zip(states).map(|(port, &state)| endpoint(port, state)).collect(), ..Pool::default() }
 }
 
-fn request(prompt_tokens: f64) -> Request {
+fn request(prompt_tokens: f64) -> Request<'static> {
     let demand = Demand { prompt_tokens, output_tokens: 300.0, slo_ttft: 2.0, slo_tpot: 0.05 };
-    Request { model: None, demand, session: None, seed: 7 }
+    Request { model: None, demand, session: None, subset: None, seed: 7 }
 }
 
 fn chosen(decision: &Decision) -> Vec<usize> {
@@ -106,4 +106,28 @@ fn the_list_is_ordered_by_cost_after_the_first() {
     }
     let decision = schedule(&pool, &LivePool::default(), &local, &request(1000.0), 0.0).unwrap();
     assert_eq!(chosen(&decision), [5, 4, 3]);
+}
+
+#[test]
+fn only_allowed_endpoints_are_weighed_and_an_empty_subset_allows_nobody() {
+    let mut pool = pool(&[READY, EndpointState::Unhealthy, READY]);
+    for (number, endpoint) in pool.endpoints.iter_mut().flatten().enumerate() {
+        endpoint.address = format!("10.0.0.{number}:8000");
+    }
+    let decide = |subset: &Subset, session| {
+        let request = Request { subset: Some(subset), session, ..request(100.0) };
+        schedule(&pool, &LivePool::default(), &[], &request, 0.0)
+    };
+    let slot = |index| Slot::new(index).unwrap();
+    let elsewhere = pool.endpoints[0].as_ref().map(|endpoint| endpoint.id);
+
+    let decision = decide(&Subset::of(["10.0.0.2:1"]), elsewhere).unwrap();
+    assert_eq!((chosen(&decision), decision.by_session), (vec![2], false));
+    assert_eq!(decision.dropped, [(slot(0), Dropped::NotInSubset), (slot(1), Dropped::NotInSubset)]);
+
+    let decision = decide(&Subset::of(["10.0.0.1"]), None).unwrap();
+    assert_eq!((chosen(&decision), decision.last_resort), (vec![1], true), "the last resort keeps to the subset too");
+
+    let nobody = decide(&Subset::default(), None).unwrap_err();
+    assert!(nobody.dropped.len() == 3 && nobody.dropped.iter().all(|&(_, why)| why == Dropped::NotInSubset));
 }
