@@ -3,6 +3,7 @@
 
 mod explaining;
 mod gateway;
+mod picking;
 mod rig;
 mod securing;
 mod serving;
