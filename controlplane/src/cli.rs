@@ -1,8 +1,10 @@
 //! The command line. What a command does is in `main`; what it takes, and the help that teaches it, is here.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use controlplane::epp::install::Flags;
 use controlplane::explain::DEFAULT_PATH;
 use controlplane::telemetry::LogFormat;
 
@@ -44,6 +46,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Runs the control plane: discovers and watches endpoints, serves gateways (gRPC) and people (HTTP).
     Serve(Serve),
+    /// Runs the endpoint picker of one InferencePool, for gateways that ask one; takes llm-d's flags.
+    Epp(Box<Picker>),
     /// Checks a configuration (ours, or llm-d's EndpointPickerConfig alone) and says what it will do; exit code 1 and every
     /// problem when it is not valid.
     Check(Source),
@@ -60,7 +64,8 @@ pub(crate) enum Command {
 impl Cli {
     /// What is logged: what was asked for, else what fits the command.
     pub(crate) fn log(&self) -> &str {
-        let usual = match self.command {
+        let usual = match &self.command {
+            Command::Epp(picker) => picker.flags.log(),
             Command::Serve(_) | Command::Standalone(_) => "info",
             Command::Check(_) | Command::Explain(_) | Command::Envoy(_) | Command::Render(_) => "error",
         };
@@ -95,6 +100,61 @@ pub(crate) struct Serve {
     /// The way to the cluster that pools are discovered in. Default: the pod's service account, else what kubectl uses.
     #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
+}
+
+const PICKER_EXAMPLES: &str = "\
+Examples:
+  # for the InferencePool that the gateway's routes point to
+  kvasir epp --pool-name llama --pool-namespace models
+
+  # without an InferencePool, and without TLS
+  kvasir epp --endpoint-selector app=vllm --endpoint-target-ports 8000 --secure-serving=false
+
+Where the program is called `epp`, or begins with one of these flags, the command's name may be left out.";
+
+#[derive(Debug, Args)]
+#[command(after_help = PICKER_EXAMPLES)]
+pub(crate) struct Picker {
+    #[command(flatten)]
+    pub(crate) flags: Flags,
+    /// Written when ready, as {"grpc": "ip:port", "http": "ip:port", "health": "ip:port"}.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+}
+
+impl Cli {
+    /// How log lines look.
+    pub(crate) fn log_format(&self) -> LogFormat {
+        match &self.command {
+            Command::Epp(picker) => picker.flags.log_format().unwrap_or(self.log_format),
+            Command::Serve(_)
+            | Command::Check(_)
+            | Command::Explain(_)
+            | Command::Render(_)
+            | Command::Envoy(_)
+            | Command::Standalone(_) => self.log_format,
+        }
+    }
+}
+
+/// The command line as it was meant: llm-d's endpoint picker has no commands, its installations name none.
+pub(crate) fn meant(mut given: Vec<OsString>) -> Vec<OsString> {
+    let text = |at: usize| given.get(at).map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    let called = text(0).rsplit('/').next() == Some("epp");
+    let unmistakable = ["--pool-name", "--endpoint-selector"];
+    // Our own flags that may stand before a command.
+    let ours = text(1).starts_with("--log");
+    let flags = text(1).starts_with('-')
+        && !ours
+        && (1..given.len()).map(text).any(|word| {
+            unmistakable
+                .iter()
+                .any(|flag| word.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('=')))
+        });
+    if (called && text(1) != "epp") || flags {
+        given.insert(1, OsString::from("epp"));
+    }
+    given
 }
 
 #[derive(Debug, Args)]
@@ -221,4 +281,37 @@ pub(crate) enum RenderFormat {
     Auto,
     String,
     Openai,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn meant_as(words: &[&str]) -> Vec<String> {
+        let meant = meant(words.iter().map(OsString::from).collect());
+        meant.into_iter().map(|word| word.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn llm_ds_command_lines_mean_the_endpoint_picker_and_ours_mean_what_they_say() {
+        assert_eq!(meant_as(&["/app/epp", "--pool-name", "p"]), ["/app/epp", "epp", "--pool-name", "p"]);
+        assert_eq!(meant_as(&["kvasir", "--v=4", "--pool-name=p"]), ["kvasir", "epp", "--v=4", "--pool-name=p"]);
+        for ours in [
+            &["kvasir"][..],
+            &["kvasir", "--help"],
+            &["kvasir", "epp", "--pool-name", "p"],
+            &["kvasir", "--log", "debug", "serve", "--config", "x"],
+            &["kvasir", "--log=debug", "epp", "--pool-name", "p"],
+            &["epp", "epp", "--pool-name", "p"],
+        ] {
+            assert_eq!(meant_as(ours), ours);
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
 }

@@ -56,7 +56,7 @@ async fn on_our_own(mut config: Config, asked: Asked) -> anyhow::Result<Value> {
     let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     (config.grpc, config.http) = (anywhere, anywhere);
     config.gateway.eds_directory = None;
-    let running = start(Options { config, config_path: None }).await?;
+    let running = start(Options { config, config_path: None, epp: controlplane::epp::Settings::default() }).await?;
     let mut progress = running.datastore.progress.clone();
     // Late endpoints are shown as what they are: not probed.
     let _late = tokio::time::timeout(PROBED_WITHIN, progress.wait_for(|progress| progress.probed)).await;

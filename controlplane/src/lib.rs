@@ -10,6 +10,7 @@ pub mod config;
 pub mod datastore;
 pub mod discovery;
 pub mod envoy;
+pub mod epp;
 pub mod events;
 pub mod exact;
 pub mod explain;

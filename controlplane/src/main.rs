@@ -18,19 +18,20 @@ use controlplane::config::watch::load;
 use controlplane::config::{Config, Discovery, Pool, summary::summary};
 use controlplane::discovery::static_file;
 use controlplane::envoy::{bootstrap::bootstrap, write};
+use controlplane::epp::install::Installation;
 use controlplane::runtime::{Options, Running, start};
 use controlplane::standalone::drive::{Envoy, RunFolder};
-use controlplane::{llmd, standalone, telemetry};
+use controlplane::{epp, llmd, standalone, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use cli::{Bootstrap, Cli, Command, Render, Serve, Source, Standalone};
+use cli::{Bootstrap, Cli, Command, Picker, Render, Serve, Source, Standalone, meant};
 use explain_command::explain;
 use render_command::{Comparison, compare, render};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    telemetry::init_logs(cli.log(), cli.log_format);
+    let cli = Cli::parse_from(meant(std::env::args_os().collect()));
+    telemetry::init_logs(cli.log(), cli.log_format());
     let outcome = match cli.command {
         Command::Check(source) => check(&source),
         Command::Envoy(asked) => envoy_bootstrap(&asked),
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
             Some(url) => return compared(&asked, &url),
             None => render(&asked).map(|prompt| print!("{prompt}")),
         },
+        Command::Epp(asked) => block_on(pick_endpoints(*asked)),
         Command::Serve(asked) => block_on(serve(asked)),
         Command::Standalone(asked) => block_on(run_standalone(asked)),
     };
@@ -141,8 +143,22 @@ async fn serve(asked: Serve) -> anyhow::Result<()> {
         write::prepare(folder, &config.pools).with_context(|| format!("gateway.edsDirectory {}", folder.display()))?;
     }
     let stop = stop_signal()?;
-    let running = start(Options { config, config_path: Some(asked.source.config) }).await?;
+    let running =
+        start(Options { config, config_path: Some(asked.source.config), epp: epp::Settings::default() }).await?;
     announce(&running, asked.ready_file, &stop).await?;
+    stop.cancelled().await;
+    running.stop().await;
+    Ok(())
+}
+
+async fn pick_endpoints(Picker { flags, ready_file }: Picker) -> anyhow::Result<()> {
+    let Installation { config, settings: epp } = flags.installation()?;
+    for (flag, why) in flags.ignored.given() {
+        tracing::info!(flag, why, "nothing to do for a flag");
+    }
+    let stop = stop_signal()?;
+    let running = start(Options { config, config_path: None, epp }).await?;
+    announce(&running, ready_file, &stop).await?;
     stop.cancelled().await;
     running.stop().await;
     Ok(())
@@ -159,7 +175,9 @@ async fn run_standalone(asked: Standalone) -> anyhow::Result<()> {
     write::prepare(&eds_folder, &config.pools)?;
 
     let stop = stop_signal()?;
-    let running = start(Options { config: config.clone(), config_path: Some(source.config) }).await?;
+    let running =
+        start(Options { config: config.clone(), config_path: Some(source.config), epp: epp::Settings::default() })
+            .await?;
     let rendered = bootstrap(&config, &config.control_plane_for(running.grpc), Some(&eds_folder))?;
     let bootstrap_file = run_folder.path().join("envoy.json");
     std::fs::write(&bootstrap_file, rendered.to_string())?;
@@ -194,7 +212,11 @@ async fn announce(running: &Running, file: Option<PathBuf>, stop: &CancellationT
             reached.context("not ready within 60 s")??;
         }
     }
-    let text = serde_json::json!({"grpc": running.grpc, "http": running.http}).to_string();
+    let mut addresses = serde_json::json!({"grpc": running.grpc, "http": running.http});
+    if let (Some(health), Some(fields)) = (running.health, addresses.as_object_mut()) {
+        fields.insert("health".to_owned(), health.to_string().into());
+    }
+    let text = addresses.to_string();
     let name = file.file_name().context("--ready-file: must name a file")?.to_string_lossy().into_owned();
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     write::replace(folder, &name, &text).with_context(|| file.display().to_string())

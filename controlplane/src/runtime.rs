@@ -19,6 +19,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::datastore::drive::Datastore;
+use crate::epp;
+use crate::epp::picker::Picker;
+use crate::epp::serve::drained;
 use crate::explain::serve::Explainer;
 use crate::kubernetes::cluster::Cluster;
 use crate::kubernetes::lease::drive::Leadership;
@@ -44,6 +47,8 @@ pub struct Options {
     pub config: Config,
     /// Where it came from, to follow changes; `None`: it never changes.
     pub config_path: Option<PathBuf>,
+    /// The endpoint picker.
+    pub epp: epp::Settings,
 }
 
 /// Why the control plane cannot start.
@@ -54,7 +59,7 @@ pub enum StartError {
     Listen {
         /// Which one.
         address: SocketAddr,
-        /// `listen.grpc`, `listen.http` or `listen.events`.
+        /// `listen.grpc`, `listen.http`, `listen.events` or `--grpc-health-port`.
         what: &'static str,
         /// What the system says.
         source: std::io::Error,
@@ -62,6 +67,9 @@ pub enum StartError {
     /// The certificate cannot be used.
     #[error("listen.tls: {0}")]
     Tls(#[from] crate::tls::TlsError),
+    /// No certificate can be made.
+    #[error(transparent)]
+    Certificate(#[from] epp::certificate::CertificateError),
     /// There is no way to the cluster that the configuration needs.
     #[error("no way to the Kubernetes API (--kubeconfig, a service account, or $KUBECONFIG): {0}")]
     Cluster(#[from] crate::kubernetes::fetch::CredentialsError),
@@ -78,6 +86,8 @@ pub struct Running {
     pub http: SocketAddr,
     /// Where engines connect to publish; `None`: nowhere.
     pub events: Option<SocketAddr>,
+    /// Where gRPC health alone listens; `None`: nowhere.
+    pub health: Option<SocketAddr>,
     /// Views and updates.
     pub datastore: Datastore,
     /// Where gateways' failures and bookings are hinted.
@@ -94,6 +104,8 @@ pub struct Running {
     pub publishing: PublishHandle,
     /// Explains decisions.
     pub explainer: Explainer,
+    /// The endpoint picker.
+    pub picker: Arc<Picker>,
     shutdown: Shutdown,
 }
 
@@ -113,10 +125,11 @@ impl Shutdown {
 }
 
 impl Running {
-    /// Ends everything in order; takes a few seconds at most.
+    /// Ends everything in order: a few seconds, after the endpoint picker has drained if it was used.
     pub async fn stop(self) {
         let Shutdown { readiness, servers, sources, writer } = self.shutdown;
         readiness.cancel();
+        drained(&self.picker).await;
         let streams = (servers.0.clone(), self.publishing.tasks);
         for (token, tasks) in [servers, streams, sources] {
             token.cancel();

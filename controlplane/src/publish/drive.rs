@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use super::board::{Board, HEARTBEAT, RESIDENCY_BUDGET};
+use super::local::LocalDesk;
 use super::log::{LOG_BYTES, TableLog, snapshot_segments};
 use super::rpc::routing_table_server::RoutingTableServer;
 use super::serve::TableService;
@@ -54,6 +55,8 @@ pub struct PublishHandle {
     pub tables: TableReader,
     /// To tell what engines hold.
     pub news: NewsDesk,
+    /// Where gateways of this process sign on.
+    pub local: LocalDesk,
     /// The task and every gateway's stream; all end after the shutdown signal.
     pub tasks: TaskTracker,
 }
@@ -119,6 +122,7 @@ pub fn start(
         inputs: inputs.clone(),
         totals: totals.clone(),
         streams: tasks.clone(),
+        gateways: Arc::default(),
     };
     let board = Board::new(epoch, random(), settings.residency_budget);
     let publisher = Publisher {
@@ -139,6 +143,7 @@ pub fn start(
         status: status_seen,
         tables: TableReader { inputs: inputs.clone() },
         news: NewsDesk { inputs },
+        local: LocalDesk::new(shared.clone()),
         tasks,
     };
     (RoutingTableServer::new(TableService::new(shared)), handle)

@@ -2,8 +2,6 @@
 //! publishing task, whichever goes first.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use shared::wire::{FromGateway, ToGateway};
 use tokio::sync::mpsc;
@@ -13,7 +11,6 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::rpc::routing_table_server::RoutingTable;
 use super::stream::{Shared, converse};
-use crate::bookings::ledger::GatewayId;
 
 /// Messages between a stream's task and its socket: HTTP/2 flow control holds the task back beyond these.
 const OUT_MESSAGES: usize = 4;
@@ -22,12 +19,11 @@ const OUT_MESSAGES: usize = 4;
 #[derive(Clone)]
 pub struct TableService {
     shared: Shared,
-    streams: Arc<AtomicU64>,
 }
 
 impl TableService {
-    pub(super) fn new(shared: Shared) -> Self {
-        Self { shared, streams: Arc::default() }
+    pub(super) const fn new(shared: Shared) -> Self {
+        Self { shared }
     }
 }
 
@@ -37,7 +33,7 @@ impl RoutingTable for TableService {
 
     async fn sync(&self, request: Request<Streaming<FromGateway>>) -> Result<Response<Self::SyncStream>, Status> {
         let (out, messages) = mpsc::channel(OUT_MESSAGES);
-        let gateway = GatewayId(self.streams.fetch_add(1, Ordering::Relaxed));
+        let gateway = self.shared.number();
         self.shared.streams.spawn(converse(self.shared.clone(), gateway, request.into_inner(), out));
         Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
     }

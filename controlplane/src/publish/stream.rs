@@ -76,10 +76,16 @@ pub(super) struct Shared {
     pub(super) totals: Arc<Totals>,
     /// Owns the streams' tasks.
     pub(super) streams: TaskTracker,
+    pub(super) gateways: Arc<AtomicU64>,
 }
 
 impl Shared {
-    fn next(&self, version: Option<u64>) -> Next {
+    /// The number of another gateway.
+    pub(super) fn number(&self) -> GatewayId {
+        GatewayId(self.gateways.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(super) fn next(&self, version: Option<u64>) -> Next {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).next(version)
     }
 

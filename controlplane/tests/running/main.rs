@@ -4,6 +4,7 @@
 mod choosing;
 mod explaining;
 mod gateway;
+mod picking;
 mod rig;
 mod securing;
 mod serving;

@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use controlplane::config::watch::load;
 use controlplane::datastore::{EndpointView, Readiness, View};
+use controlplane::epp::Settings;
 use controlplane::runtime::{Options, Running, start};
 use tokio::task::JoinHandle;
 
@@ -80,13 +81,17 @@ impl Rig {
     }
 
     pub(crate) async fn start_as(name: &str, config: &str, endpoints: &str) -> Self {
+        Self::start_with(name, config, endpoints, Settings::default()).await
+    }
+
+    pub(crate) async fn start_with(name: &str, config: &str, endpoints: &str, epp: Settings) -> Self {
         let folder = std::env::temp_dir().join(format!("kvasir-serving-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("endpoints.yaml"), endpoints).unwrap();
         std::fs::write(folder.join("kvasir.yaml"), config).unwrap();
         let path = folder.join("kvasir.yaml");
         let config = load(&path).unwrap();
-        let running = start(Options { config, config_path: Some(path) }).await.unwrap();
+        let running = start(Options { config, config_path: Some(path), epp }).await.unwrap();
         Self { folder, running }
     }
 

@@ -25,6 +25,8 @@ pub(crate) enum Variant {
     Filter,
     /// A no-op external processor
     ExtProc,
+    /// Kvasir's control plane as endpoint picker, wired as the no-op one
+    Epp,
 }
 
 impl fmt::Display for Variant {
@@ -33,6 +35,7 @@ impl fmt::Display for Variant {
             Variant::Plain => "plain",
             Variant::Filter => "filter",
             Variant::ExtProc => "ext_proc",
+            Variant::Epp => "epp",
         })
     }
 }

@@ -52,6 +52,14 @@ impl ControlPlane {
         admin_client().get(format!("http://{}{path}", self.http)).send().await.unwrap().json().await.unwrap()
     }
 
+    /// A text of its HTTP.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn text(&self, path: &str) -> String {
+        admin_client().get(format!("http://{}{path}", self.http)).send().await.unwrap().text().await.unwrap()
+    }
+
     /// The state of each endpoint: `ready`, `draining` or `unhealthy`.
     pub async fn state_of(&self, address: &str) -> Option<String> {
         let endpoints = self.api("/api/v1/endpoints").await;

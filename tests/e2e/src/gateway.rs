@@ -16,6 +16,8 @@ use crate::wait::{SOON, wait_for};
 pub struct Gateway {
     /// `ip:port` of its listener.
     pub address: String,
+    /// `ip:port` of the HTTP of the endpoint picker that chooses; `None`: the filter does.
+    pub(crate) picker: Option<String>,
     admin: String,
     process: Process,
 }
@@ -47,7 +49,7 @@ impl Gateway {
             ready.status().is_success().then_some((address, admin))
         });
         let (address, admin) = listening.await;
-        Self { address, admin, process }
+        Self { address, picker: None, admin, process }
     }
 
     /// A client with connections of its own.
@@ -56,13 +58,17 @@ impl Gateway {
         Client::new(&self.address, version)
     }
 
-    /// The sum of `metric` over all its labels.
+    /// The sum of `metric` over all its labels, as whoever chooses for this gateway has it.
     ///
     /// # Panics
-    /// When Envoy does not answer.
+    /// When nobody answers.
     pub async fn stat(&self, metric: &str) -> f64 {
-        let response = admin_client().get(format!("http://{}/stats/prometheus", self.admin)).send().await.unwrap();
-        stats::sum(&response.text().await.unwrap(), metric)
+        let (url, metric) = match (&self.picker, metric.strip_prefix("kvasir_")) {
+            (Some(picker), Some(own)) => (format!("http://{picker}/metrics"), format!("kvasir_epp_{own}")),
+            _ => (format!("http://{}/stats/prometheus", self.admin), metric.to_owned()),
+        };
+        let response = admin_client().get(url).send().await.unwrap();
+        stats::sum(&response.text().await.unwrap(), &metric)
     }
 
     /// What Envoy and the filter logged.

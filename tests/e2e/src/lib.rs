@@ -13,6 +13,7 @@
 )]
 
 pub mod binaries;
+mod bootstrap;
 pub mod client;
 pub mod control_plane;
 pub mod echo;

@@ -16,6 +16,7 @@ pub struct Shared {
 
 static HOLD: Shared = Shared::new(Mode::Hold);
 static STATE: Shared = Shared::new(Mode::State);
+static PICKER: Shared = Shared::new(Mode::Picker);
 
 /// The right to use a shared stack.
 pub struct Lent<'a> {
@@ -39,6 +40,7 @@ impl Shared {
         match mode {
             Mode::Hold => &HOLD,
             Mode::State => &STATE,
+            Mode::Picker => &PICKER,
         }
     }
 

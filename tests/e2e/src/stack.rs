@@ -2,13 +2,13 @@
 //!
 //! Ports are chosen by the system: the control plane writes its own down, and Envoy is asked for its.
 
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::binaries::Binaries;
+use crate::bootstrap::{ask_the_picker, render, write_eds};
 use crate::client::{Client, Version};
 use crate::control_plane::ControlPlane;
 use crate::gateway::Gateway;
@@ -22,13 +22,15 @@ const TOKENIZER: &str = "tokenizer";
 /// New connections that must be answered before a gateway counts as ready: they reach every worker, most likely.
 const PROBES: usize = 12;
 
-/// How the filter holds requests.
+/// Who chooses, and how requests are held meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// The host lets it stop in the headers.
+    /// The filter, in a host that lets it stop in the headers.
     Hold,
-    /// A stock host.
+    /// The filter, in a stock host.
     State,
+    /// The control plane as endpoint picker, over external processing.
+    Picker,
 }
 
 /// What a stack is to be.
@@ -40,6 +42,7 @@ pub struct Builder {
     control_flags: Vec<String>,
     workers: u32,
     gateways: usize,
+    picker_beside: bool,
     mode: Mode,
     pool: String,
     writes_tokenizer: bool,
@@ -76,6 +79,7 @@ impl Stack {
             control_flags: Vec::new(),
             workers: 2,
             gateways: 1,
+            picker_beside: false,
             mode: Mode::Hold,
             pool: String::new(),
             writes_tokenizer: false,
@@ -132,7 +136,13 @@ impl Builder {
         Self { gateways, ..self }
     }
 
-    /// How the filter holds requests.
+    /// A second gateway, for which the endpoint picker chooses.
+    #[must_use]
+    pub fn with_a_picker(self) -> Self {
+        Self { gateways: 2, picker_beside: true, ..self }
+    }
+
+    /// Who chooses.
     #[must_use]
     pub fn mode(self, mode: Mode) -> Self {
         Self { mode, ..self }
@@ -212,18 +222,26 @@ impl Builder {
         if self.control_plane.is_some() {
             write_eds(folder.path(), &all);
         }
-        (self.patch)(&mut bootstrap);
+        let mut asking = bootstrap.clone();
+        ask_the_picker(&mut asking);
+        (self.patch)(if self.mode == Mode::Picker { &mut asking } else { &mut bootstrap });
         let mut gateways = Vec::new();
         for number in 0..self.gateways {
             let name = format!("envoy-{number}");
-            gateways.push(Gateway::start(&binaries, folder.path(), &name, self.workers, &bootstrap).await);
+            let asks = self.mode == Mode::Picker || (self.picker_beside && number == 1);
+            let bootstrap = if asks { &asking } else { &bootstrap };
+            let mut gateway = Gateway::start(&binaries, folder.path(), &name, self.workers, bootstrap).await;
+            if asks {
+                gateway.picker = control.as_ref().map(|control| control.http.clone());
+            }
+            gateways.push(gateway);
         }
         Some(Stack { sim, control, gateways, binaries, config, control_flags: self.control_flags, folder })
     }
 
     fn config(&self, binaries: &Binaries) -> String {
         let mode = match self.mode {
-            Mode::Hold => "hold",
+            Mode::Hold | Mode::Picker => "hold",
             Mode::State => "state",
         };
         format!(
@@ -242,35 +260,6 @@ pools:
             self.pool,
         )
     }
-}
-
-/// What `kvasir envoy` prints, with the control plane at `grpc`.
-fn render(binaries: &Binaries, folder: &Path, config: &str, grpc: &str) -> Value {
-    let known = config.replace("edsDirectory:", &format!("controlPlane: '{grpc}', edsDirectory:"));
-    std::fs::write(folder.join("rendered.yaml"), known).unwrap();
-    let mut command = Command::new(&binaries.kvasir);
-    command.args(["envoy", "--config", "rendered.yaml"]).current_dir(folder);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-/// Envoy's endpoint file, where no control plane writes it.
-fn write_eds(folder: &Path, addresses: &[&String]) {
-    let hosts: Vec<Value> = addresses
-        .iter()
-        .filter_map(|address| address.rsplit_once(':'))
-        .map(|(ip, port)| {
-            let port: u16 = port.parse().unwrap();
-            json!({"endpoint": {"address": {"socket_address": {"address": ip, "port_value": port}}}})
-        })
-        .collect();
-    let response = json!({"resources": [{
-        "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
-        "cluster_name": "kvasir-pool-llama",
-        "endpoints": [{"lb_endpoints": hosts}],
-    }]});
-    std::fs::write(folder.join("eds/llama.json"), response.to_string()).unwrap();
 }
 
 impl Stack {
@@ -374,6 +363,8 @@ impl Stack {
                     && ready.and_then(|ready| usize::try_from(ready).ok()) == all
             })
             .await;
+            // An endpoint picker takes no table before it is asked for the first time.
+            gateway.client(Version::Http1).get("/v1/models").await;
             eventually("the gateway has the newest table", SOON, async || {
                 let newest = control.api("/api/v1/table").await["version"].as_f64();
                 newest.is_some_and(|newest| newest > 0.0) && newest == Some(gateway.stat("kvasir_table_version").await)

@@ -39,7 +39,13 @@ pools:
         );
         let path = folder.join("kvasir.yaml");
         std::fs::write(&path, config).unwrap();
-        let running = start(Options { config: load(&path).unwrap(), config_path: None }).await.unwrap();
+        let running = start(Options {
+            config: load(&path).unwrap(),
+            config_path: None,
+            epp: controlplane::epp::Settings::default(),
+        })
+        .await
+        .unwrap();
         Self { folder, running }
     }
 

@@ -13,6 +13,10 @@ const LATENCY_SHARE: f64 = 1.0 / 8.0;
 const CPU_SHARE: f64 = 1.0 / 5.0;
 /// Envoy's CPU per request over plain Envoy's, with a body of 400 KiB.
 const LARGE_BODY_RATIO: f64 = 2.2;
+/// Added p50 of the endpoint picker over what the no-op external processor adds.
+const PICKER_LATENCY: f64 = 1.3;
+/// Microseconds of CPU per request of 400 KiB with the endpoint picker, all processes.
+const PICKER_LARGE_BODY: f64 = 3000.0;
 /// Microseconds of Envoy's CPU more than plain, per event of a streamed answer.
 const STREAMED_ADDED: f64 = 2.0;
 
@@ -32,20 +36,20 @@ pub(crate) fn judge(figures: &Figures<'_>) -> Vec<Bar> {
     let mut bars = Vec::new();
     for (name, body) in [("added_p50_4k", 4 * KIB), ("added_p50_32k", 32 * KIB)] {
         if let Some(shape) = calm(figures, body) {
-            let measured = figures.added_over_ext_proc(shape, (Metric::P50, Metric::P50));
+            let measured = figures.added_over_ext_proc(shape, Variant::Filter, (Metric::P50, Metric::P50));
             bars.extend(bar(name, format!("added p50 over ext_proc's, {shape}"), measured, LATENCY_SHARE));
         }
     }
     for (name, body) in [("added_cpu_4k", 4 * KIB), ("added_cpu_32k", 32 * KIB)] {
         if let Some(shape) = busy(figures, body) {
-            let measured = figures.added_over_ext_proc(shape, (Metric::EnvoyCpu, Metric::TotalCpu));
+            let measured = figures.added_over_ext_proc(shape, Variant::Filter, (Metric::EnvoyCpu, Metric::TotalCpu));
             let text = format!("added Envoy CPU over all that ext_proc adds, {shape}");
             bars.extend(bar(name, text, measured, CPU_SHARE));
         }
     }
     for (name, body) in [("added_envoy_cpu_4k", 4 * KIB), ("added_envoy_cpu_32k", 32 * KIB)] {
         if let Some(shape) = busy(figures, body) {
-            let measured = figures.added_over_ext_proc(shape, (Metric::EnvoyCpu, Metric::EnvoyCpu));
+            let measured = figures.added_over_ext_proc(shape, Variant::Filter, (Metric::EnvoyCpu, Metric::EnvoyCpu));
             let text = format!("added Envoy CPU over ext_proc's, its server left out, {shape}");
             bars.extend(bar(name, text, measured, CPU_SHARE));
         }
@@ -54,10 +58,33 @@ pub(crate) fn judge(figures: &Figures<'_>) -> Vec<Bar> {
         let measured = figures.ratio(shape, Variant::Filter, Metric::EnvoyCpu);
         bars.extend(bar("cpu_ratio_400k", format!("Envoy CPU over plain, {shape}"), measured, LARGE_BODY_RATIO));
     }
+    bars.extend(picker_bars(figures));
     if let Some(shape) = streamed(figures) {
         let measured = figures.added(shape, Variant::Filter, Metric::EnvoyCpu);
         let text = format!("added Envoy CPU per streamed event in us, {shape}");
         bars.extend(bar("streamed_chunk_added_us", text, measured, STREAMED_ADDED));
+    }
+    bars
+}
+
+/// The bars of the endpoint picker.
+fn picker_bars(figures: &Figures<'_>) -> Vec<Bar> {
+    let mut bars = Vec::new();
+    for (name, body) in [("epp_added_p50_4k", 4 * KIB), ("epp_added_p50_32k", 32 * KIB)] {
+        if let Some(shape) = calm(figures, body) {
+            let measured = figures.added_over_ext_proc(shape, Variant::Epp, (Metric::P50, Metric::P50));
+            bars.extend(bar(
+                name,
+                format!("the picker's added p50 over ext_proc's, {shape}"),
+                measured,
+                PICKER_LATENCY,
+            ));
+        }
+    }
+    if let Some(shape) = busy(figures, 400 * KIB) {
+        let measured = figures.median(shape, Variant::Epp, Metric::TotalCpu);
+        let text = format!("CPU per request in us with the picker, all processes, {shape}");
+        bars.extend(bar("epp_cpu_400k_us", text, measured, PICKER_LARGE_BODY));
     }
     bars
 }

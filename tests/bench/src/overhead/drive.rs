@@ -127,6 +127,7 @@ async fn measure(
         control_plane_cpu: per_unit(before.control_plane, after.control_plane),
         chunks_per_event,
     };
+    ensure!(variant != Variant::Epp || sample.control_plane_cpu > 0.0, "Envoy did not call the endpoint picker");
     ensure!(variant != Variant::ExtProc || sample.ext_proc_cpu > 0.0, "Envoy did not call the external processor");
     Ok(sample)
 }

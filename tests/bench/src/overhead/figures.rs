@@ -77,10 +77,10 @@ impl<'a> Figures<'a> {
         bootstrap(&self.rounds, |rounds| added(rounds, shape, variant, metric))
     }
 
-    /// What the filter adds (`of.0`) over what the external processor adds (`of.1`).
-    pub(crate) fn added_over_ext_proc(&self, shape: Shape, of: (Metric, Metric)) -> Option<Estimate> {
+    /// What the variant adds (`of.0`) over what the no-op external processor adds (`of.1`).
+    pub(crate) fn added_over_ext_proc(&self, shape: Shape, variant: Variant, of: (Metric, Metric)) -> Option<Estimate> {
         bootstrap(&self.rounds, |rounds| {
-            added(rounds, shape, Variant::Filter, of.0) / added(rounds, shape, Variant::ExtProc, of.1)
+            added(rounds, shape, variant, of.0) / added(rounds, shape, Variant::ExtProc, of.1)
         })
     }
 
@@ -143,7 +143,7 @@ mod tests {
         let figures = Figures::new(&rounds);
         let added = figures.added(SHAPE, Variant::Filter, Metric::P50).expect("an estimate");
         assert_eq!(added, Estimate { value: 26.0, low: 26.0, high: 26.0 });
-        let ratio = value(figures.added_over_ext_proc(SHAPE, (Metric::P50, Metric::P50)));
+        let ratio = value(figures.added_over_ext_proc(SHAPE, Variant::Filter, (Metric::P50, Metric::P50)));
         assert!((ratio - 26.0 / 284.0).abs() < 1e-9, "{ratio}");
     }
 
@@ -151,8 +151,9 @@ mod tests {
     fn the_external_processors_own_cpu_counts_in_the_total() {
         let rounds = rounds(SHAPE, &DRIFTS);
         let figures = Figures::new(&rounds);
-        let envoy_only = value(figures.added_over_ext_proc(SHAPE, (Metric::EnvoyCpu, Metric::EnvoyCpu)));
-        let total = value(figures.added_over_ext_proc(SHAPE, (Metric::TotalCpu, Metric::TotalCpu)));
+        let envoy_only =
+            value(figures.added_over_ext_proc(SHAPE, Variant::Filter, (Metric::EnvoyCpu, Metric::EnvoyCpu)));
+        let total = value(figures.added_over_ext_proc(SHAPE, Variant::Filter, (Metric::TotalCpu, Metric::TotalCpu)));
         assert!((envoy_only - 11.0 / 62.0).abs() < 1e-9 && (total - 11.0 / 96.0).abs() < 1e-9, "{envoy_only} {total}");
         assert!((value(figures.ratio(SHAPE, Variant::Filter, Metric::EnvoyCpu)) - 43.0 / 32.0).abs() < 1e-9);
     }
@@ -165,7 +166,7 @@ mod tests {
         }
         let figures = Figures::new(&rounds);
         assert_eq!(figures.added(SHAPE, Variant::Filter, Metric::P50), None);
-        assert_eq!(figures.added_over_ext_proc(SHAPE, (Metric::P50, Metric::P50)), None);
+        assert_eq!(figures.added_over_ext_proc(SHAPE, Variant::Filter, (Metric::P50, Metric::P50)), None);
         assert_eq!(figures.variants(), [Variant::Plain, Variant::ExtProc]);
         assert!(figures.added(SHAPE, Variant::ExtProc, Metric::P50).is_some());
     }

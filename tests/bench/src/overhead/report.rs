@@ -90,8 +90,8 @@ impl<'a> Report<'a> {
                 median(Metric::P99, 1),
                 median(Metric::Rps, 0),
                 median(Metric::EnvoyCpu, 1),
-                self.own_process(shape, variant, Variant::ExtProc, Metric::ExtProcCpu),
-                self.own_process(shape, variant, Variant::Filter, Metric::ControlPlaneCpu),
+                self.own_process(shape, variant, &[Variant::ExtProc], Metric::ExtProcCpu),
+                self.own_process(shape, variant, &[Variant::Filter, Variant::Epp], Metric::ControlPlaneCpu),
                 self.added(shape, variant, Metric::P50),
                 self.added(shape, variant, Metric::EnvoyCpu),
             ]);
@@ -108,8 +108,8 @@ impl<'a> Report<'a> {
                 shape.to_string(),
                 variant.to_string(),
                 digits_of(self.figures.median(shape, variant, Metric::EnvoyCpu), 2),
-                self.own_process(shape, variant, Variant::ExtProc, Metric::ExtProcCpu),
-                self.own_process(shape, variant, Variant::Filter, Metric::ControlPlaneCpu),
+                self.own_process(shape, variant, &[Variant::ExtProc], Metric::ExtProcCpu),
+                self.own_process(shape, variant, &[Variant::Filter, Variant::Epp], Metric::ControlPlaneCpu),
                 digits_of(self.figures.median(shape, variant, Metric::ChunksPerEvent), 3),
                 self.added(shape, variant, Metric::EnvoyCpu),
                 self.added(shape, variant, Metric::TotalCpu),
@@ -121,7 +121,7 @@ impl<'a> Report<'a> {
     fn ratio_table(&self) -> Table {
         let mut table = Table::new(&["load", "p50", "Envoy CPU", "CPU in all", "filter/plain Envoy CPU"]);
         for shape in self.figures.shapes() {
-            let over = |metric| interval(self.figures.added_over_ext_proc(shape, (metric, metric)), 3);
+            let over = |metric| interval(self.figures.added_over_ext_proc(shape, Variant::Filter, (metric, metric)), 3);
             let latency = match shape {
                 Shape::Whole { .. } => over(Metric::P50),
                 Shape::Streamed { .. } => "-".to_owned(),
@@ -137,9 +137,13 @@ impl<'a> Report<'a> {
         table
     }
 
-    /// A process's CPU in the rows of the variant that uses it.
-    fn own_process(&self, shape: Shape, variant: Variant, owner: Variant, metric: Metric) -> String {
-        if variant == owner { digits_of(self.figures.median(shape, variant, metric), 2) } else { "-".to_owned() }
+    /// A process's CPU in the rows of the variants that use it.
+    fn own_process(&self, shape: Shape, variant: Variant, owners: &[Variant], metric: Metric) -> String {
+        if owners.contains(&variant) {
+            digits_of(self.figures.median(shape, variant, metric), 2)
+        } else {
+            "-".to_owned()
+        }
     }
 
     fn added(&self, shape: Shape, variant: Variant, metric: Metric) -> String {

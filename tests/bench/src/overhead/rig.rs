@@ -15,6 +15,7 @@ use tempfile::TempDir;
 pub(crate) struct Rig {
     envoys: BTreeMap<Variant, Envoy>,
     control_plane: Option<ControlPlane>,
+    picker: Option<ControlPlane>,
     ext_proc: Option<Guarded>,
     _backend: Guarded,
     _directory: TempDir,
@@ -34,6 +35,11 @@ impl Rig {
 
     /// The control plane, if this variant uses it.
     pub(crate) fn control_plane_pid(&self, variant: Variant) -> Option<u32> {
-        self.control_plane.as_ref().filter(|_| variant == Variant::Filter).map(ControlPlane::pid)
+        match variant {
+            Variant::Plain | Variant::ExtProc => None,
+            Variant::Filter => self.control_plane.as_ref(),
+            Variant::Epp => self.picker.as_ref(),
+        }
+        .map(ControlPlane::pid)
     }
 }

@@ -71,7 +71,8 @@ impl Plane {
         let kubeconfig = folder.path().join("kubeconfig");
         access.write_kubeconfig(&kubeconfig);
         config.kubernetes.kubeconfig = Some(kubeconfig);
-        let running = start(Options { config, config_path: None }).await.unwrap();
+        let running =
+            start(Options { config, config_path: None, epp: controlplane::epp::Settings::default() }).await.unwrap();
         Self { running, _folder: folder }
     }
 

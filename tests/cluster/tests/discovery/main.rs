@@ -5,6 +5,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a test that cannot go on must fail, and say why"
 )]
 
@@ -12,6 +13,7 @@ mod fixture;
 mod grants;
 mod leader;
 mod outages;
+mod picker;
 mod pods;
 mod pools;
 mod scale;

@@ -24,7 +24,7 @@ async fn all_comes_back(stack: &Stack) {
     eventually("nothing is in flight", SOON, async || in_flight(stack).await == (0.0, 0)).await;
 }
 
-in_both_modes! {
+in_all_modes! {
     async fn a_client_that_leaves_before_the_first_byte_gives_its_booking_back(mode) {
         let Some(stack) = Shared::of(mode).alone().await else { return };
         for address in &stack.sim.addresses {

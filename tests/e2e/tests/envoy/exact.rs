@@ -54,7 +54,7 @@ fn matched(answer: &Answer, address: &str) -> f64 {
     answer.candidate(address).and_then(|candidate| candidate["matched_tokens"].as_f64()).unwrap_or(-1.0)
 }
 
-in_both_modes! {
+in_all_modes! {
     async fn a_prefix_placed_behind_the_gateways_back_is_found_until_the_engine_drops_it(mode) {
         let Some(stack) = followed(mode).await else { return };
         for (seed, home) in (0..).zip(stack.sim.addresses.clone()) {

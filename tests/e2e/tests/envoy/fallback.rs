@@ -12,7 +12,7 @@ fn first_choices(answer: &Answer) -> [String; 2] {
     [0, 1].map(|at| decision["candidates"][at]["endpoint"].as_str().unwrap().to_owned())
 }
 
-in_both_modes! {
+in_all_modes! {
     async fn a_pod_that_refuses_is_passed_over_then_ejected_then_readmitted(mode) {
         let Some(stack) = Shared::of(mode).alone().await else { return };
         let client = stack.client(Version::Http2);

@@ -14,6 +14,27 @@ macro_rules! in_both_modes {
     ($(async fn $name:ident($mode:ident) $body:block)*) => {
         $(async fn $name($mode: e2e::stack::Mode) $body)*
 
+        mod both {
+            $(mod $name {
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn hold() {
+                    super::super::$name(e2e::stack::Mode::Hold).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn state() {
+                    super::super::$name(e2e::stack::Mode::State).await;
+                }
+            })*
+        }
+    };
+}
+
+/// One test for everybody who may choose; `mode` is its argument.
+macro_rules! in_all_modes {
+    ($(async fn $name:ident($mode:ident) $body:block)*) => {
+        $(async fn $name($mode: e2e::stack::Mode) $body)*
+
         mod hold {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
@@ -25,6 +46,13 @@ macro_rules! in_both_modes {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 super::$name(e2e::stack::Mode::State).await;
+            })*
+        }
+
+        mod picker {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(e2e::stack::Mode::Picker).await;
             })*
         }
     };
@@ -39,6 +67,7 @@ mod fallback;
 mod forbidden_keys;
 mod gateways;
 mod misconfigured;
+mod picker;
 mod placement;
 mod pods;
 mod pools;

@@ -31,7 +31,7 @@ async fn goes_home(client: &Client, seed: u64, home: &str) {
     }
 }
 
-in_both_modes! {
+in_all_modes! {
     async fn a_repeated_prefix_goes_to_the_pod_that_holds_it_whichever_worker_takes_it(mode) {
         let Some(stack) = Shared::of(mode).alone().await else { return };
         let before = stack.gateway().stat("kvasir_resident_chunks").await;

@@ -17,7 +17,7 @@ fn message(refused: &Answer) -> String {
     refused.json()["error"]["message"].as_str().unwrap_or_default().to_owned()
 }
 
-in_both_modes! {
+in_all_modes! {
     async fn an_unknown_model_is_404_in_the_callers_dialect(mode) {
         let Some(stack) = Shared::of(mode).share().await else { return };
         for version in [Version::Http1, Version::Http2] {

@@ -28,7 +28,7 @@ async fn foreign() -> (String, Arc<AtomicUsize>) {
     (address, seen)
 }
 
-in_both_modes! {
+in_all_modes! {
     async fn a_spoofed_destination_reaches_neither_a_stranger_nor_another_pod(mode) {
         let Some(stack) = Shared::of(mode).share().await else { return };
         let (stranger, connections) = foreign().await;

@@ -58,7 +58,7 @@ fn matched(answer: &Answer, address: &str) -> f64 {
     answer.candidate(address).and_then(|candidate| candidate["matched_tokens"].as_f64()).unwrap_or(-1.0)
 }
 
-in_both_modes! {
+in_all_modes! {
     async fn a_text_is_found_by_its_token_ids_and_the_other_way_round(mode) {
         let Some(stack) = decoding(mode).await else { return };
         for (seed, home) in (0..).zip(stack.sim.addresses.clone()) {

@@ -10,6 +10,7 @@ use crate::overhead::plan::{Pin, Plan};
 use crate::placement::{apply, split};
 use anyhow::Context;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Starts all of it; when it fails, what was started has ended again.
 pub(crate) async fn start(plan: &Plan) -> anyhow::Result<Rig> {
@@ -22,18 +23,23 @@ pub(crate) async fn start(plan: &Plan) -> anyhow::Result<Rig> {
     }
     let directory = tempfile::Builder::new().prefix("kvasir-bench-").tempdir()?;
     let (backend, endpoints) = own_server(&["serve-backend", "--endpoints", &plan.endpoints.to_string()]).await?;
-    let (mut control_plane, mut ext_proc) = (None, None);
+    let (mut control_plane, mut ext_proc, mut picker) = (None, None, None);
     let mut additions: Vec<(Variant, Addition)> = Vec::new();
     for variant in plan.variants.iter().copied() {
         let addition = match variant {
             Variant::Plain => plain_envoy(),
             Variant::Filter => {
                 let wasm = existing(&plan.wasm, "the filter (see --wasm)")?;
-                let binary = existing(&beside(plan.kvasir.as_deref(), "kvasir")?, "the control plane (see --kvasir)")?;
-                let started = ControlPlane::start(&binary, directory.path(), &endpoints, None).await?;
+                let started = kvasir(plan, &directory.path().join("filter"), &endpoints).await?;
                 let port = started.grpc_port;
                 control_plane = Some(started);
                 filter_envoy(&wasm, port)
+            }
+            Variant::Epp => {
+                let started = kvasir(plan, &directory.path().join("epp"), &endpoints).await?;
+                let port = started.grpc_port;
+                picker = Some(started);
+                ext_proc_envoy(port)
             }
             Variant::ExtProc => {
                 let (server, ports) = own_server(&["serve-ext-proc"]).await?;
@@ -60,5 +66,12 @@ pub(crate) async fn start(plan: &Plan) -> anyhow::Result<Rig> {
     if let Some(placement) = &placement {
         apply::stay_on(&placement.rest)?;
     }
-    Ok(Rig { envoys, control_plane, ext_proc, _backend: backend, _directory: directory, placement })
+    Ok(Rig { envoys, control_plane, picker, ext_proc, _backend: backend, _directory: directory, placement })
+}
+
+/// A control plane with its files in a folder of its own.
+async fn kvasir(plan: &Plan, folder: &Path, endpoints: &[u16]) -> anyhow::Result<ControlPlane> {
+    let binary = existing(&beside(plan.kvasir.as_deref(), "kvasir")?, "the control plane (see --kvasir)")?;
+    std::fs::create_dir(folder)?;
+    ControlPlane::start(&binary, folder, endpoints, None).await
 }
