@@ -6,7 +6,7 @@ set -euo pipefail
 caller=$PWD
 cd "$(dirname "$0")"
 
-LIMIT=2097152
+LIMIT=2621440
 TARGET=wasm32-wasip1
 OUT=target/wasm/kvasir_filter.wasm
 

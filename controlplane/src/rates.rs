@@ -4,4 +4,5 @@
 pub mod average;
 pub mod fit;
 pub mod fleet;
+pub mod margin;
 pub mod slowness;

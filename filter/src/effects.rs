@@ -4,6 +4,7 @@
 use core::ops::Range;
 
 use shared::api::{ErrorReply, NoKeyThere, overwrite_keys};
+use shared::flow::Ticket;
 use shared::headers::DESTINATION;
 use shared::lifecycle::Effect;
 
@@ -21,6 +22,8 @@ const POOL_HEADER: &str = "x-kvasir-pool";
 pub(crate) enum Outcome {
     /// It is to be held for its body.
     Held,
+    /// It is to be held until its turn comes.
+    Waits(Ticket),
     /// It goes on.
     GoesOn,
     /// It was answered here.
@@ -35,6 +38,10 @@ pub(crate) fn carry_out(effects: Vec<Effect>, mode: Mode) -> Outcome {
             Effect::RemoveHeader(name) => host::remove_request_header(name),
             Effect::Hold => {
                 outcome = Outcome::Held;
+                Ok(())
+            }
+            Effect::Wait(ticket) => {
+                outcome = Outcome::Waits(ticket);
                 Ok(())
             }
             Effect::OverwriteKeys { keys, otherwise } => {

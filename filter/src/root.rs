@@ -64,6 +64,7 @@ impl RootContext for Root {
         let now = vm::now();
         vm::with(|vm| vm.tick(now));
         crate::stream::rescue_held(now);
+        crate::stream::resume_queued(now);
         if let Err(error) = host::set_effective_context(self.context_id) {
             host::log(Level::Error, &format!("kvasir: cannot return to the root context: {error}"));
         }

@@ -78,6 +78,11 @@ impl Siblings {
         self.company.is_some_and(|seen| now.since(seen) < LIFETIME)
     }
 
+    /// VMs of the process that are known to live, this one included.
+    pub(crate) fn workers(&self) -> u32 {
+        u32::try_from(self.members.len()).unwrap_or(u32::MAX).max(1)
+    }
+
     /// Writes this VM's bookings for the others.
     pub(crate) fn publish(&mut self, ledger: &Ledger, now: Timestamp) {
         let Some(me) = self.me else { return };

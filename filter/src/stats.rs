@@ -30,6 +30,9 @@ pub(crate) struct Stats {
 struct PoolStats {
     requests: BTreeMap<String, Counter>,
     fallbacks: Counter,
+    queued: Counter,
+    expired: Counter,
+    wait: Option<u32>,
     responses: Counter,
     prompt_tokens: Counter,
     cached_tokens: Counter,
@@ -119,6 +122,13 @@ impl Stats {
                     requests.insert(endpoint.clone(), Counter { metric: None, pending: 1 });
                 }
             }
+            Event::Queued { pool } => self.pool(pool).queued.pending += 1,
+            Event::LeftQueue { pool, milliseconds, sent } => {
+                let stats = self.pool(pool);
+                stats.expired.pending += u64::from(!sent);
+                let name = || format!("kvasir_flow_wait_milliseconds|pool={pool}");
+                observe(&mut stats.wait, *milliseconds, name);
+            }
             Event::FellBack { pool } => self.pool(pool).fallbacks.pending += 1,
             Event::FirstToken { pool, milliseconds } => {
                 let name = || format!("kvasir_time_to_first_token_milliseconds|pool={pool}");
@@ -160,6 +170,8 @@ impl Stats {
             }
             for (name, counter) in [
                 ("kvasir_fallbacks_total", &mut stats.fallbacks),
+                ("kvasir_flow_queued_total", &mut stats.queued),
+                ("kvasir_flow_refused_total", &mut stats.expired),
                 ("kvasir_responses_total", &mut stats.responses),
                 ("kvasir_prompt_tokens_total", &mut stats.prompt_tokens),
                 ("kvasir_cached_tokens_total", &mut stats.cached_tokens),

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use shared::clock::Timestamp;
+use shared::flow::Ticket;
 use shared::lifecycle::{Effect, Event, Input, Lifecycle, Plan};
 
 use crate::config::{Mode, PluginConfig};
@@ -25,6 +26,9 @@ const TRY_AGAIN: Duration = Duration::from_secs(60);
 /// A body is copied out of the host and scanned in slices of this size: one that fits the cache is read many times
 /// faster than a whole large body.
 const SLICE: usize = 64 << 10;
+
+/// Requests that wait for their turn.
+pub(crate) type Queued = BTreeMap<Ticket, (u32, Rc<RefCell<Request>>)>;
 
 /// Requests held while it is not known yet that the host can hold.
 #[derive(Default)]
@@ -97,9 +101,18 @@ impl Stream {
             let took = vm::now().since(started);
             vm::with(|vm| vm.stats.decided(took));
         }
+        self.follow(outcome)
+    }
+
+    /// What the host is to do with a request that was read.
+    fn follow(&self, outcome: Outcome) -> Action {
         match outcome {
             Outcome::Answered => Action::Pause,
             Outcome::Held | Outcome::GoesOn => Action::Continue,
+            Outcome::Waits(ticket) => {
+                vm::with(|vm| vm.queued.insert(ticket, (self.context_id, Rc::clone(&self.request))));
+                Action::Pause
+            }
         }
     }
 
@@ -108,7 +121,10 @@ impl Stream {
         let over = self.request.try_borrow().is_ok_and(|request| request.lifecycle.is_over());
         if !over {
             self.step(Input::Ended, vm::now());
-            vm::with(|vm| vm.held.forget(self.context_id));
+            vm::with(|vm| {
+                vm.held.forget(self.context_id);
+                vm.queued.retain(|_, (context_id, _)| *context_id != self.context_id);
+            });
         }
     }
 
@@ -129,8 +145,12 @@ impl Stream {
         }
         // Without the body the choice is by load alone; better than a request that hangs.
         let effects = self.step(Input::BodyOverdue, now);
-        effects::carry_out(effects, Mode::Hold);
-        Action::Continue
+        self.follow(effects::carry_out(effects, Mode::Hold))
+    }
+
+    /// Does the request wait for its turn? Further callbacks change nothing then.
+    fn is_queued(&self) -> bool {
+        self.request.try_borrow().is_ok_and(|request| request.lifecycle.is_queued())
     }
 }
 
@@ -172,13 +192,15 @@ impl HttpContext for Stream {
         let headers = pairs::parse(&bytes).unwrap_or_default();
         let effects = self.step(Input::RequestHeaders { headers: &headers, end_of_stream }, now);
         match effects::carry_out(effects, self.mode()) {
-            Outcome::Answered => Action::Pause,
-            Outcome::GoesOn => Action::Continue,
             Outcome::Held => self.hold(now),
+            outcome => self.follow(outcome),
         }
     }
 
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        if self.is_queued() {
+            return Action::Pause;
+        }
         if !self.is_reading() {
             return Action::Continue;
         }
@@ -197,7 +219,13 @@ impl HttpContext for Stream {
     }
 
     fn on_http_request_trailers(&mut self, _count: usize) -> Action {
-        if self.is_reading() { self.end_of_body(&[]) } else { Action::Continue }
+        if self.is_queued() {
+            Action::Pause
+        } else if self.is_reading() {
+            self.end_of_body(&[])
+        } else {
+            Action::Continue
+        }
     }
 
     fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
@@ -285,15 +313,38 @@ pub(crate) fn rescue_held(now: Timestamp) {
          on the Wasm filter, or mode \"state\"; until then requests are routed by load alone",
     );
     for (context_id, request) in overdue {
-        let effects = step(&request, Input::BodyOverdue, now);
-        if host::set_effective_context(context_id).is_err() {
-            continue;
-        }
-        if effects::carry_out(effects, Mode::Hold) != Outcome::Answered
-            && let Err(error) = host::continue_request()
-        {
-            host::log(Level::Error, &format!("kvasir: cannot resume a held request: {error}"));
-        }
+        resume(context_id, &request, Input::BodyOverdue, now);
         vm::with(|vm| vm.stats.rescued());
+    }
+}
+
+/// Lets go of requests whose turn has come. Called between streams: the effective context is another one afterwards.
+pub(crate) fn resume_queued(now: Timestamp) {
+    let turns = vm::with(|vm| {
+        let turns = vm.brain.turns();
+        turns.into_iter().filter_map(|ticket| vm.queued.remove(&ticket)).collect::<Vec<_>>()
+    });
+    for (context_id, request) in turns.unwrap_or_default() {
+        resume(context_id, &request, Input::Turn, now);
+    }
+}
+
+/// Goes on with a request outside its own callbacks.
+fn resume(context_id: u32, request: &Rc<RefCell<Request>>, input: Input<'_>, now: Timestamp) {
+    let mode = request.try_borrow().map_or(Mode::State, |request| request.mode);
+    if host::set_effective_context(context_id).is_err() {
+        // The stream is gone; `Ended` has given everything back.
+        return;
+    }
+    match effects::carry_out(step(request, input, now), mode) {
+        Outcome::Answered => {}
+        Outcome::Waits(ticket) => {
+            vm::with(|vm| vm.queued.insert(ticket, (context_id, Rc::clone(request))));
+        }
+        Outcome::Held | Outcome::GoesOn => {
+            if let Err(error) = host::continue_request() {
+                host::log(Level::Error, &format!("kvasir: cannot resume a held request: {error}"));
+            }
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::config::PluginConfig;
 use crate::host::{self, Level};
 use crate::siblings::Siblings;
 use crate::stats::Stats;
-use crate::stream::Held;
+use crate::stream::{Held, Queued};
 use crate::table_sync::TableReader;
 use crate::uplink::Uplink;
 
@@ -26,6 +26,7 @@ pub(crate) struct Vm {
     pub(crate) siblings: Siblings,
     pub(crate) uplink: Uplink,
     pub(crate) held: Held,
+    pub(crate) queued: Queued,
     pub(crate) config: PluginConfig,
     last_tick: Timestamp,
     caught_up: Timestamp,
@@ -85,6 +86,8 @@ impl Vm {
         if now.since(self.caught_up) >= UNWOKEN || self.table.is_behind() {
             self.catch_up(now);
         }
+        self.brain.workers = self.siblings.workers();
+        self.brain.pump(now);
         self.uplink.tick(&mut self.brain, &mut self.table, &self.siblings, &self.config.cluster, now);
         self.stats.refused(self.table.take_refused());
         self.stats.tick(&self.brain, self.uplink.is_leader(), now);

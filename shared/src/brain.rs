@@ -3,6 +3,7 @@
 //!
 //! Nothing here is per request except what a `Routed` carries away.
 
+pub mod flow;
 mod knowledge;
 mod outbox;
 mod renderers;
@@ -42,6 +43,12 @@ pub struct Brain {
     /// By the ledger's number of an endpoint: when the last request went there that nobody held anything of.
     cold: BTreeMap<u32, u64>,
     cold_turns: u64,
+    /// Who waits.
+    flows: flow::Flows,
+    /// Workers of this process that decide; at least 1.
+    pub workers: u32,
+    /// The shell cannot let requests wait: flow control is not in force here.
+    pub queueless: bool,
     /// Compiled from the table.
     pub(crate) renderers: Renderers,
     heard: Option<Timestamp>,
@@ -84,6 +91,14 @@ pub struct Routed {
     pub tokens_ahead: u64,
     /// What was believed of the prompt, to be held against what the engine says.
     pub belief: Belief,
+    /// Tokens that the first choice would have to compute.
+    pub uncached_tokens: u64,
+    /// Context that was booked on it.
+    pub context_tokens: u64,
+    /// Time per output token that was predicted for it, seconds.
+    pub predicted_tpot: f64,
+    /// What flow control charged for it; `None` without flow control.
+    pub charged: Option<flow::Charged>,
 }
 
 /// What a decision believed of a prompt.
@@ -170,6 +185,7 @@ impl Brain {
     pub fn set_live(&mut self, live: wire::Live, received: Timestamp) -> Result<(), Malformed> {
         let pools = codec::live(live)?;
         self.live = pools.into_iter().map(|(name, pool)| (name, LiveRows { pool, received })).collect();
+        self.forget_mirror();
         self.hear(received);
         Ok(())
     }
@@ -205,9 +221,22 @@ impl Brain {
             Ok(decision) => decision,
             Err(none) => return Some(Err(none)),
         };
+        self.book(name, prompt, request, whole_body, (decision, now)).map(Ok)
+    }
+
+    /// Books what was decided at `now`.
+    fn book(
+        &mut self,
+        name: &str,
+        prompt: &Prompt<'_>,
+        request: &Request<'_>,
+        whole_body: bool,
+        (decision, now): (Decision, Timestamp),
+    ) -> Option<Routed> {
         let first = decision.choices().next()?.clone();
         let destination = self.destination(name, decision.choices());
         let choices: Vec<EndpointId> = decision.choices().map(|candidate| candidate.id).collect();
+        let rates = self.live(name).map(|live| live.rates).unwrap_or_default();
         let uncached = whole_tokens(first.uncached_tokens);
         let context = whole_tokens(request.demand.prompt_tokens + request.demand.output_tokens / 2.0);
         let due = now.after(Duration::try_from_secs_f64(first.terms.own_ttft).unwrap_or(Duration::from_secs(3600)));
@@ -216,14 +245,18 @@ impl Brain {
         self.routes.remember(prompt.chain, first.id, now);
         self.remember_cold(name, &decision, first.id);
         self.outbox.routed(name, first.id, self.news(name, first.slot, prompt.chain), prompt.rendered);
-        Some(Ok(Routed {
+        Some(Routed {
             choices,
             destination,
             ticket,
             tokens_ahead: first.supply.work.queued_tokens.saturating_add(uncached),
             belief: Belief::of(&decision, &first, prompt),
+            uncached_tokens: uncached,
+            context_tokens: context,
+            predicted_tpot: scheduling::cost::step_seconds(&request.demand, &first.supply, &rates),
+            charged: None,
             decision,
-        }))
+        })
     }
 
     /// Chooses without booking: what `route` would do now.

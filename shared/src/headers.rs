@@ -13,8 +13,26 @@ pub const REQUEST_ID: &str = "x-request-id";
 pub const SLO_TTFT_MS: [&str; 2] = ["x-llm-d-slo-ttft-ms", "x-slo-ttft-ms"];
 /// Service level for this request, milliseconds (llm-d), with its older alias.
 pub const SLO_TPOT_MS: [&str; 2] = ["x-llm-d-slo-tpot-ms", "x-slo-tpot-ms"];
+/// Who shares the pool fairly with others (llm-d), with its older alias.
+pub const FAIRNESS_ID: [&str; 2] = ["x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id"];
+/// The InferenceObjective that the request is for (llm-d), with its older alias.
+pub const OBJECTIVE: [&str; 2] = ["x-llm-d-inference-objective", "x-gateway-inference-objective"];
+/// Who shares when nobody is named (llm-d).
+pub const DEFAULT_FAIRNESS_ID: &str = "default-flow";
 /// Why a request was dropped (llm-d).
 pub const DROPPED_REASON: &str = "x-llm-d-request-dropped-reason";
+
+/// Read here and of no use to an engine (llm-d strips them too).
+pub const FOR_THE_GATEWAY: [&str; 8] = [
+    FAIRNESS_ID[0],
+    FAIRNESS_ID[1],
+    OBJECTIVE[0],
+    OBJECTIVE[1],
+    SLO_TTFT_MS[0],
+    SLO_TTFT_MS[1],
+    SLO_TPOT_MS[0],
+    SLO_TPOT_MS[1],
+];
 
 /// Stripped from every request: system-owned outputs of this layer and of llm-d's sidecars.
 pub const NEVER_FROM_CLIENTS: [&str; 10] = [

@@ -4,7 +4,7 @@
 //! ```text
 //! L0  clock, draw, identity, headers, wire
 //! L1  api (bodies in, bodies out), prefix, text_form, table, template
-//! L2  scheduling, ledger, routes
+//! L2  scheduling, flow, ledger, routes
 //! L3  brain, lifecycle
 //! ```
 #![forbid(unsafe_code)]
@@ -13,6 +13,7 @@ pub mod api;
 pub mod brain;
 pub mod clock;
 pub mod draw;
+pub mod flow;
 pub mod headers;
 pub mod identity;
 pub mod ledger;

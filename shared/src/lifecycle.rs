@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! Idle -- headers --> Reading -- end of body --> Sent -- response headers --> Answering -- end --> Over
-//!           \ no body to read --------------------^                 any refusal or end ------------^
+//!           \ no body to read ----------------\--^ ^                any refusal or end ------------^
+//!                                              \-> Queued -- its turn
 //! ```
 
 mod preview;
@@ -12,16 +13,19 @@ mod request;
 mod response;
 
 pub use preview::{Preview, preview};
+pub(crate) use request::refusal;
 
 use std::ops::Range;
 
 use crate::api::{Dialect, ErrorReply, ResponseScanner};
 use crate::brain::{Brain, Routed};
 use crate::clock::Timestamp;
+use crate::flow::Ticket;
 use crate::identity::EndpointId;
 use crate::scheduling::subset::Subset;
 
 use reader::Reader;
+use request::Wanted;
 
 /// What the shell was told.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +44,8 @@ pub enum Input<'a> {
         /// These are the last.
         end_of_stream: bool,
     },
+    /// `Brain::turns` named the request's ticket: it waits no longer.
+    Turn,
     /// The request waited for its body for too long: the host does not deliver bodies of held requests.
     BodyOverdue,
     /// Response headers.
@@ -69,6 +75,8 @@ pub enum Effect {
     RemoveHeader(&'static str),
     /// Keep the request until its body is complete.
     Hold,
+    /// Keep the request until `Brain::turns` names this ticket; then say `Input::Turn`.
+    Wait(Ticket),
     /// Take keys out of the body that no engine may see ([`crate::api::overwrite_keys`]); its length stays. A request
     /// that keeps them must not go on: when it cannot be done, answer, and leave the effects behind this one.
     OverwriteKeys {
@@ -101,6 +109,20 @@ pub enum Event {
         pool: String,
         /// To this endpoint first (`ip:port`).
         endpoint: String,
+    },
+    /// A request has to wait.
+    Queued {
+        /// For this pool.
+        pool: String,
+    },
+    /// A request waits no longer.
+    LeftQueue {
+        /// For this pool.
+        pool: String,
+        /// After so long.
+        milliseconds: u64,
+        /// It was sent on, and not refused.
+        sent: bool,
     },
     /// A request was answered here.
     Rejected {
@@ -156,6 +178,7 @@ enum Phase {
     #[default]
     Idle,
     Reading(Box<Reading>),
+    Queued(Box<Queued>),
     Sent(Box<Sent>),
     Answering(Box<Answering>),
     Over,
@@ -171,6 +194,12 @@ struct Ask {
     slo_tpot: Option<f64>,
     /// Seeds the tie draw.
     seed: u64,
+    /// Names the priority.
+    objective: Option<String>,
+    /// Who shares with others.
+    tenant: String,
+    /// Of the body, once it is read.
+    body_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -181,12 +210,23 @@ struct Reading {
     limit: Option<u64>,
 }
 
+/// Read, and waiting to be sent.
+#[derive(Debug)]
+struct Queued {
+    ask: Ask,
+    wanted: Wanted,
+    ticket: Ticket,
+    since: Timestamp,
+}
+
 /// Steered, not answered yet.
 #[derive(Debug)]
 struct Sent {
     pool: String,
     routed: Routed,
     at: Timestamp,
+    /// When the request was complete: earlier than `at` when it waited.
+    arrived: Timestamp,
     prompt_bytes: u64,
     explanation: Option<String>,
     /// Responses of inference requests are watched; others only counted.
@@ -217,6 +257,9 @@ impl Lifecycle {
             }
             (Phase::Reading(reading), Input::RequestBody { chunk, end_of_stream }) => {
                 request::read(reading, chunk, end_of_stream, &mut Step { brain, plan, now, effects: &mut effects })
+            }
+            (Phase::Queued(queued), Input::Turn) => {
+                request::turn(queued, &mut Step { brain, plan, now, effects: &mut effects })
             }
             (Phase::Reading(reading), Input::BodyOverdue) => {
                 request::give_up_on_body(*reading, &mut Step { brain, plan, now, effects: &mut effects })
@@ -263,5 +306,7 @@ impl Step<'_> {
     }
 }
 
+#[cfg(test)]
+mod queue_tests;
 #[cfg(test)]
 mod tests;

@@ -31,6 +31,15 @@ pub struct Request<'a> {
     pub seed: u64,
 }
 
+impl Request<'_> {
+    /// The same for all endpoints.
+    #[must_use]
+    pub const fn without_subset(&self) -> Request<'static> {
+        let Self { model, demand, session, seed, .. } = *self;
+        Request { model, demand, session, subset: None, seed }
+    }
+}
+
 /// What this gateway knows of an endpoint beyond the table: `index by slot`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Local {
@@ -134,19 +143,24 @@ pub fn schedule(
     Ok(Decision { chosen, candidates, dropped, band, last_resort, by_session: preferred.is_some(), scores: None })
 }
 
-fn weigh(live: &LivePool, slot: Slot, id: EndpointId, known: &Local, demand: &Demand) -> Candidate {
+/// The inputs of an endpoint's cost.
+pub(crate) fn supply(live: &LivePool, slot: Slot, known: &Local) -> Supply {
     let row = live.endpoint(slot);
     let capacity = row.scrape.and_then(|scrape| scrape.kv_capacity).map(to_f64);
     // Tokens that are booked and not yet computed are not in the engine's own figure.
     let booked = capacity.map_or(0.0, |capacity| to_f64(known.work.queued_tokens) / capacity);
-    let supply = Supply {
+    Supply {
         matched_tokens: known.matched_tokens,
         reload_tokens: known.reload_tokens,
         work: known.work,
         kv_used: (known.kv_used + booked).min(1.0),
         kv_capacity: capacity,
         slowness: row.slowness,
-    };
+    }
+}
+
+fn weigh(live: &LivePool, slot: Slot, id: EndpointId, known: &Local, demand: &Demand) -> Candidate {
+    let supply = supply(live, slot, known);
     let terms = cost::terms(demand, &supply, &live.rates);
     Candidate {
         slot,

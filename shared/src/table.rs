@@ -2,6 +2,7 @@
 //! snapshots and by deltas n -> n+1 (`codec`, `sync`); a refused update leaves it as it was.
 
 pub mod codec;
+pub mod flow;
 pub mod holders;
 pub mod live;
 pub mod profile;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::identity::{EndpointId, Slot};
+use flow::FlowControl;
 use profile::Profile;
 use rendering::Rendering;
 use residency::Residency;
@@ -75,6 +77,10 @@ pub struct PoolSettings {
     pub stale_after_ms: u32,
     /// Choose by this instead of by cost.
     pub profile: Option<Arc<Profile>>,
+    /// Hold requests while the pool is busy.
+    pub flow: Option<Arc<FlowControl>>,
+    /// Priorities that requests may name.
+    pub objectives: BTreeMap<String, i32>,
 }
 
 impl Default for PoolSettings {
@@ -90,6 +96,8 @@ impl Default for PoolSettings {
             session_header: None,
             stale_after_ms: 2000,
             profile: None,
+            flow: None,
+            objectives: BTreeMap::new(),
         }
     }
 }

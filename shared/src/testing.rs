@@ -22,6 +22,8 @@ pub(crate) fn settings() -> wire::PoolSettings {
         session_header: "x-session-token".to_owned(),
         stale_after_ms: 2000,
         profile: None,
+        flow: None,
+        objectives: Vec::new(),
     }
 }
 

@@ -1,8 +1,10 @@
 //! The configuration as it is written. Every field's doc line is its manual; defaults that depend on nothing stand in
 //! `validate`. Fields are optional here so that `validate` alone decides what a missing value means.
 
+pub mod flow;
 pub mod kubernetes;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -92,6 +94,12 @@ pub struct Pool {
     pub max_body: Option<HumanSize>,
     /// Session affinity. Default: off.
     pub session: Option<Session>,
+    /// Hold requests in the gateway while the pool is busy. Default: none is ever held.
+    pub flow_control: Option<flow::FlowControl>,
+    /// Priorities by objective: the name that a request gives in x-llm-d-inference-objective, and its priority. Below 0 is
+    /// batch work. Others have priority 0.
+    #[serde(default)]
+    pub objectives: BTreeMap<String, i32>,
     /// A load sample older than this counts as unknown (never as full). Default 2s.
     pub stale_after: Option<HumanDuration>,
     /// Where endpoints come from.

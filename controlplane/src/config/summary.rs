@@ -107,6 +107,21 @@ fn residency(pool: &Pool) -> String {
     format!("prefixes exact, from KV events ({events}); tokenizer and template from {files}")
 }
 
+fn flow_control(settings: &shared::wire::PoolSettings) -> String {
+    use shared::wire::flow_control::Hold;
+    let Some(flow) = &settings.flow else {
+        return "flow control: off; no request ever waits in the gateway".to_owned();
+    };
+    let hold = match &flow.hold {
+        Some(Hold::Utilization(_)) => "llm-d's utilization detector",
+        Some(Hold::Concurrency(_)) => "llm-d's concurrency detector",
+        Some(Hold::Prediction(_)) | None => "the prediction for the chosen endpoint",
+    };
+    let band = |band: &shared::wire::Band| format!("{} (up to {}s)", band.priority, band.ttl_seconds);
+    let bands: Vec<String> = flow.bands.iter().map(band).collect();
+    format!("flow control: requests wait on {hold}; bands by priority: {}", bands.join(", "))
+}
+
 fn describe(out: &mut String, pool: &Pool, listed: Result<usize, String>) {
     let count = listed.map_or_else(|error| format!("NOT READABLE NOW: {error}"), |n| format!("{n} endpoints now"));
     let source = match &pool.discovery {
@@ -140,6 +155,7 @@ fn describe(out: &mut String, pool: &Pool, listed: Result<usize, String>) {
     );
     let session = if settings.session_header.is_empty() { "off" } else { settings.session_header.as_str() };
     line(out, 1, format!("session affinity: {session}"));
+    line(out, 1, flow_control(settings));
     probes(out, pool);
     if let Some(picker) = &pool.endpoint_picker {
         endpoint_picker(out, picker, pool.exact.is_some());

@@ -1,6 +1,7 @@
 //! Raw → checked. All problems are collected, not only the first; defaults stand here and nowhere else.
 
 mod endpoint_picker;
+mod flow;
 mod gateway;
 mod kubernetes;
 
@@ -207,6 +208,8 @@ fn settings(checks: &mut Checks, path: &str, raw: &raw::Pool) -> shared::wire::P
             checks.refuse(&format!("{path}.session.header"), "must be a header name", format!("{:?}", session.header));
         }
     }
+    let control = raw.flow_control.as_ref();
+    let control = control.map(|given| flow::flow(checks, &format!("{path}.flowControl"), given, &raw.objectives, ttft));
     // Blocks of 16 tokens have about 64 bytes: a chunk of several cannot tell pods apart that differ by less.
     let default_chunk = if raw.exact.is_some() { 128 } else { 256 };
     shared::wire::PoolSettings {
@@ -219,6 +222,8 @@ fn settings(checks: &mut Checks, path: &str, raw: &raw::Pool) -> shared::wire::P
         session_header,
         stale_after_ms: u32::try_from(stale.as_millis()).unwrap_or(u32::MAX),
         profile: None,
+        flow: control,
+        objectives: flow::objectives(&raw.objectives),
     }
 }
 

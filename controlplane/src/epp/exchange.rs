@@ -310,7 +310,8 @@ impl Exchange {
         for effect in self.lifecycle.on(input, step.brain, &self.plan, step.now) {
             match effect {
                 Effect::RemoveHeader(name) => self.changes.remove.push(name),
-                Effect::Hold => outcome = Outcome::Held,
+                // The picker's brain lets nobody wait.
+                Effect::Hold | Effect::Wait(_) => outcome = Outcome::Held,
                 Effect::OverwriteKeys { keys, otherwise } => {
                     if self.held.overwrite(&keys).is_err() {
                         return Outcome::Answered(otherwise);

@@ -56,7 +56,10 @@ impl Picker {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let wanted = watch::Sender::new(settings.attach == super::Attach::AtStart);
-        let (stats, brain, fed) = (Stats::default(), Mutex::default(), watch::Sender::new(false));
+        let mut brain = Brain::default();
+        brain.queueless = true;
+        let brain = Mutex::new(brain);
+        let (stats, fed) = (Stats::default(), watch::Sender::new(false));
         Self { settings, stats, brain, wanted, fed }
     }
 

@@ -120,6 +120,7 @@ impl Stats {
                     self.output_token.get_or_create_owned(&label).observe(seconds);
                 }
             }
+            Event::Queued { .. } | Event::LeftQueue { .. } => {}
             Event::FellBack { pool } => {
                 self.fallbacks.get_or_create_owned(&label(pool)).inc();
             }

@@ -8,6 +8,7 @@ use shared::wire::{Completion, FirstToken, Rates};
 
 use super::average::Average;
 use super::fit::{Line, LineFit, Prior};
+use super::margin::Margin;
 use super::slowness::{Slowness, typical};
 
 /// Seconds of prefill per uncached token of a 32B model on two H100.
@@ -41,6 +42,7 @@ pub struct FleetRates {
     tpot: LineFit,
     output_tokens: Average,
     bytes_per_token: Average,
+    margin: Margin,
     slowness: BTreeMap<EndpointId, Slowness>,
     /// The fleet's median ratio of observed to predicted, and the samples since it was taken.
     typical: f64,
@@ -54,6 +56,7 @@ impl Default for FleetRates {
             tpot: LineFit::new(TPOT),
             output_tokens: Average::new(300.0, 0.02, 16.0, 1_000_000.0),
             bytes_per_token: Average::new(4.0, 0.02, 1.0, 16.0),
+            margin: Margin::default(),
             slowness: BTreeMap::new(),
             typical: 1.0,
             untaken: 0,
@@ -77,6 +80,7 @@ impl FleetRates {
             self.slowness.entry(EndpointId(sample.endpoint)).or_default().observe(sample.tpot_seconds, predicted);
             self.tpot.observe(context, sample.tpot_seconds);
             self.take_typical();
+            self.margin.observe(sample.tpot_seconds, sample.predicted_tpot_seconds, sample.output_tokens);
         }
         if sample.output_tokens > 0 {
             self.output_tokens.observe(f64::from(sample.output_tokens));
@@ -131,6 +135,7 @@ impl FleetRates {
             z: Z,
             output_tokens: self.output_tokens.get(),
             bytes_per_token: self.bytes_per_token.get(),
+            tpot_margin: self.margin.get().unwrap_or(0.0),
         }
     }
 }

@@ -72,6 +72,7 @@ impl Gateway {
             Effect::Steer { destination, .. } => Some(destination.clone()),
             Effect::RemoveHeader(_)
             | Effect::Hold
+            | Effect::Wait(_)
             | Effect::OverwriteKeys { .. }
             | Effect::Reply(_)
             | Effect::AddResponseHeader(..)

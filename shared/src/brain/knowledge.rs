@@ -8,9 +8,10 @@ use crate::clock::Timestamp;
 use crate::identity::{EndpointId, HashedMap, Slot};
 use crate::ledger::Ledger;
 use crate::routes::{STRIDE, TTL_ALONE, TTL_IN_TOUCH};
-use crate::scheduling::Local;
+use crate::scheduling::cost::Supply;
+use crate::scheduling::{Local, supply};
 use crate::table::Pool;
-use crate::table::live::LivePool;
+use crate::table::live::{LivePool, Scrape, Work};
 use crate::table::residency::Depth;
 
 /// Other gateways' bookings count in full to this age ...
@@ -19,6 +20,13 @@ const FRESH: Duration = Duration::from_millis(500);
 const FADED: Duration = Duration::from_secs(2);
 /// Half the time between two exchanges of bookings, seconds.
 const MEAN_AGE_OF_OTHERS: f64 = 0.025;
+
+/// What is known of an endpoint whatever the prompt.
+struct Books {
+    work: Work,
+    /// Its scrape, unless that is too old.
+    fresh: Option<Scrape>,
+}
 
 /// A pool's slots in the ledger's numbers, and back.
 #[derive(Debug, Default)]
@@ -73,24 +81,17 @@ impl Brain {
         self.add_own_routes(name, pool, prompt.chain, &mut depths, now);
         let tokens_per_chunk = f64::from(pool.settings.chunk_bytes) / bytes_per_token(&rows.pool, prompt);
         let silence = now.since(rows.received);
-        let weight = weight_at(silence);
         let numbers = self.slots.get(name).map_or(&[][..], |slots| &slots.numbers);
         (0u16..)
             .zip(&depths)
             .map(|(index, depth)| {
                 let number = numbers.get(usize::from(index)).copied().flatten();
-                let row = Slot::new(u32::from(index)).map(|slot| rows.pool.endpoint(slot)).unwrap_or_default();
-                let others = row.others;
-                let fresh = row.scrape.filter(|scrape| {
-                    let age = silence.saturating_add(Duration::from_millis(u64::from(scrape.age_ms)));
-                    age <= Duration::from_millis(u64::from(pool.settings.stale_after_ms))
-                });
-                let own = number.map(|number| self.ledger.in_process(number)).unwrap_or_default();
+                let Books { work, fresh } = self.books_of(number, index, (pool, rows, silence));
                 let held =
                     |chunks: u32, tokens: Option<u32>| tokens.map_or(f64::from(chunks) * tokens_per_chunk, f64::from);
                 let matched = held(depth.device_chunks, depth.device_tokens);
                 Local {
-                    work: own.plus(if weight < 1.0 { others.scaled(weight) } else { others }),
+                    work,
                     matched_tokens: matched,
                     reload_tokens: (held(depth.any_chunks, depth.any_tokens) - matched).max(0.0),
                     kv_used: fresh.map_or(0.0, |scrape| scrape.kv_used),
@@ -100,6 +101,32 @@ impl Brain {
                 }
             })
             .collect::<Vec<Local>>()
+    }
+
+    fn books_of(&self, number: Option<u32>, index: u16, (pool, rows, silence): (&Pool, &LiveRows, Duration)) -> Books {
+        let row = Slot::new(u32::from(index)).map(|slot| rows.pool.endpoint(slot)).unwrap_or_default();
+        let fresh = row.scrape.filter(|scrape| {
+            let age = silence.saturating_add(Duration::from_millis(u64::from(scrape.age_ms)));
+            age <= Duration::from_millis(u64::from(pool.settings.stale_after_ms))
+        });
+        let own = number.map(|number| self.ledger.in_process(number)).unwrap_or_default();
+        let weight = weight_at(silence);
+        let others = if weight < 1.0 { row.others.scaled(weight) } else { row.others };
+        Books { work: own.plus(others), fresh }
+    }
+
+    /// What `endpoint` offers by the books alone, whatever it holds of a prompt; `None` when it is not in the table.
+    pub(super) fn books(&self, name: &str, endpoint: EndpointId, now: Timestamp) -> Option<Supply> {
+        let (pool, slots) = (self.pool(name)?, self.slots.get(name)?);
+        let slot = *slots.slots.get(&endpoint)?;
+        let unknown = LiveRows::default();
+        let rows = self.live.get(name).unwrap_or(&unknown);
+        let number = slots.numbers.get(slot.index()).copied().flatten();
+        let silence = now.since(rows.received);
+        let Books { work, fresh } = self.books_of(number, u16::try_from(slot.index()).ok()?, (pool, rows, silence));
+        let kv_used = fresh.map_or(0.0, |scrape| scrape.kv_used);
+        let local = Local { work, kv_used, scraped: fresh, ..Local::default() };
+        Some(supply(&rows.pool, slot, &local))
     }
 
     /// C on `endpoint` at `now`, everybody's: what a response's time per token is held against.

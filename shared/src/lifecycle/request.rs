@@ -5,9 +5,10 @@ use std::ops::Range;
 use xxhash_rust::xxh64::xxh64;
 
 use super::reader::Reader;
-use super::{Ask, Effect, Event, Lifecycle, Phase, Plan, Reading, Sent, Step};
+use super::{Ask, Effect, Event, Lifecycle, Phase, Plan, Queued, Reading, Sent, Step};
 use crate::api::{ApiKind, BodyUse, Dialect, NoEndpointReason, PromptView, Reject, RequestView, reply};
-use crate::brain::{Brain, Prompt};
+use crate::brain::flow::{Offer, Offered, Turn};
+use crate::brain::{Brain, Prompt, Routed};
 use crate::clock::Timestamp;
 use crate::headers;
 use crate::identity::EndpointId;
@@ -18,8 +19,11 @@ use crate::scheduling::{NoCandidate, Request};
 use crate::table::Pool;
 use crate::template::{Bypass, Unrendered};
 
+/// Longest name of a tenant or objective, characters.
+const LONGEST_NAME: usize = 128;
+
 pub(super) fn begin(headers: &[(&[u8], &[u8])], end_of_stream: bool, step: &mut Step<'_>) -> Phase {
-    for name in headers::NEVER_FROM_CLIENTS {
+    for name in headers::NEVER_FROM_CLIENTS.into_iter().chain(headers::FOR_THE_GATEWAY) {
         if value(headers, name).is_some() {
             step.effects.push(Effect::RemoveHeader(name));
         }
@@ -29,7 +33,8 @@ pub(super) fn begin(headers: &[(&[u8], &[u8])], end_of_stream: bool, step: &mut 
         return step.reply(ask.dialect, &Reject::NoTable);
     }
     let Some(reader) = Reader::new(body_use(headers), step.plan, step.brain) else {
-        return send(&ask, unread(step.plan, step.brain), step);
+        let wanted = unread(step.plan, step.brain);
+        return send(ask, wanted, step);
     };
     let limit = body_limit(step.plan, step.brain);
     let announced = value(headers, "content-length").and_then(number).unwrap_or(0.0);
@@ -73,20 +78,22 @@ pub(super) fn read(mut reading: Box<Reading>, chunk: &[u8], end_of_stream: bool,
     if pushed.is_ok() && !end_of_stream {
         return Phase::Reading(reading);
     }
-    let Reading { ask, mut reader, .. } = *reading;
+    let Reading { mut ask, mut reader, bytes, .. } = *reading;
+    ask.body_bytes = bytes;
     let wanted = match pushed {
         Ok(()) => reader.finish(step.plan, step.brain, step.now),
         Err(error) => Err(Reject::BadBody(error)),
     };
     reader.shelve(step.brain);
-    send(&ask, wanted, step)
+    send(ask, wanted, step)
 }
 
 /// The body never came: choose by load alone, as for a request without one.
 pub(super) fn give_up_on_body(reading: Reading, step: &mut Step<'_>) -> Phase {
     let Reading { ask, reader, .. } = reading;
     reader.shelve(step.brain);
-    send(&ask, unread(step.plan, step.brain), step)
+    let wanted = unread(step.plan, step.brain);
+    send(ask, wanted, step)
 }
 
 pub(super) fn ask(headers: &[(&[u8], &[u8])], plan: &Plan, brain: &Brain, now: Timestamp) -> Ask {
@@ -94,6 +101,10 @@ pub(super) fn ask(headers: &[(&[u8], &[u8])], plan: &Plan, brain: &Brain, now: T
     let seconds = |names| first(names).filter(|&ms| ms > 0.0).map(|ms| ms / 1000.0);
     let pool = plan.pool.as_deref().or_else(|| brain.pool_for(None));
     let session_header = pool.and_then(|name| brain.pool(name)?.settings.session_header.as_deref());
+    let text = |names: [&str; 2]| {
+        let named = names.into_iter().find_map(|name| value(headers, name)).map(name_of);
+        named.filter(|name| !name.is_empty())
+    };
     let request_id = value(headers, headers::REQUEST_ID).unwrap_or_default();
     Ask {
         dialect: Dialect::of_path(value(headers, ":path").unwrap_or_default()),
@@ -102,7 +113,15 @@ pub(super) fn ask(headers: &[(&[u8], &[u8])], plan: &Plan, brain: &Brain, now: T
         slo_ttft: seconds(headers::SLO_TTFT_MS),
         slo_tpot: seconds(headers::SLO_TPOT_MS),
         seed: xxh64(request_id, if request_id.is_empty() { now.as_nanos() } else { 0 }),
+        objective: text(headers::OBJECTIVE),
+        tenant: text(headers::FAIRNESS_ID).unwrap_or_else(|| headers::DEFAULT_FAIRNESS_ID.to_owned()),
+        body_bytes: 0,
     }
+}
+
+/// A name from a header: what is no UTF-8 is replaced, what is long is cut.
+fn name_of(value: &[u8]) -> String {
+    String::from_utf8_lossy(value).chars().take(LONGEST_NAME).collect()
 }
 
 /// A session header carries the endpoint's id in hexadecimal: it names one of ours or nobody.
@@ -128,6 +147,7 @@ pub(super) struct Body<'a> {
 }
 
 /// What a request asks for: whose endpoints, which model, which prompt, and what is expected of the response.
+#[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) pool: String,
     model: Option<u32>,
@@ -137,6 +157,7 @@ pub(super) struct Wanted {
     pub(super) forbidden_keys: Vec<Range<u64>>,
 }
 
+#[derive(Debug)]
 struct Watch {
     whole_body: bool,
     output: Option<u32>,
@@ -144,7 +165,7 @@ struct Watch {
 }
 
 /// A prompt as its chain keys.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Chain {
     keys: Vec<u64>,
     bytes: u64,
@@ -156,6 +177,10 @@ impl Wanted {
     pub(super) fn prompt(&self) -> Prompt<'_> {
         let Chain { keys, bytes, tokens, source } = &self.chain;
         Prompt { chain: keys, bytes: *bytes, tokens: *tokens, rendered: *source == PrefixSource::Exact }
+    }
+
+    fn whole_body(&self) -> bool {
+        self.watch.as_ref().is_none_or(|watch| watch.whole_body)
     }
 
     pub(super) fn source(&self) -> &PrefixSource {
@@ -245,27 +270,58 @@ fn learned_chain(root: ChainRoot, pool: &Pool, view: &RequestView<'_>) -> Chain 
     Chain { keys, bytes, tokens, source: PrefixSource::Learned(None) }
 }
 
-fn send(ask: &Ask, wanted: Result<Wanted, Reject>, step: &mut Step<'_>) -> Phase {
-    let wanted = match wanted {
+fn send(ask: Ask, wanted: Result<Wanted, Reject>, step: &mut Step<'_>) -> Phase {
+    let mut wanted = match wanted {
         Ok(wanted) => wanted,
         Err(reject) => return step.reply(ask.dialect, &reject),
     };
     let plan = step.plan;
-    let request = request(ask, &wanted, plan, step.brain);
-    let whole_body = wanted.watch.as_ref().is_none_or(|watch| watch.whole_body);
-    let routed = match step.brain.route(&wanted.pool, &wanted.prompt(), &request, whole_body, step.now) {
-        None => return step.reply(ask.dialect, &Reject::UnknownPool { pool: wanted.pool }),
-        Some(Err(none)) => return step.reply(ask.dialect, &refusal(&none)),
-        Some(Ok(routed)) => routed,
+    let objectives = step.brain.pool(&wanted.pool).map(|pool| &pool.settings.objectives);
+    let priority = ask.objective.as_ref().zip(objectives).and_then(|(name, known)| known.get(name).copied());
+    let offer = Offer {
+        pool: &wanted.pool,
+        prompt: wanted.prompt(),
+        request: request(&ask, &wanted, plan, step.brain),
+        whole_body: wanted.whole_body(),
+        body_bytes: ask.body_bytes,
+        priority: priority.unwrap_or(0),
+        tenant: &ask.tenant,
+        has_deadline: ask.slo_ttft.is_some(),
     };
-    let Wanted { pool: name, chain: Chain { bytes, tokens, source, .. }, watch, forbidden_keys: keys, .. } = wanted;
-    let table = step.brain.table();
-    let pool = table.pools.get(&name);
-    let explanation = pool.filter(|pool| ask.explain && pool.settings.explain).and_then(|pool| {
-        let explanation = explain(&name, pool, table.version.version, &request, &routed.decision);
-        let explanation = Explanation { prefix: source.to_string(), ..explanation };
-        serde_json::to_string(&explanation.shortened()).ok()
-    });
+    match step.brain.offer(&offer, step.now) {
+        Offered::NoPool => {
+            let pool = wanted.pool;
+            step.reply(ask.dialect, &Reject::UnknownPool { pool })
+        }
+        Offered::Refused(reject) => step.reply(ask.dialect, &reject),
+        Offered::Routed(routed) => steer(&ask, wanted, *routed, step.now, step),
+        Offered::Waits(ticket) => {
+            // The queue has its own.
+            wanted.chain.keys = Vec::new();
+            step.effects.push(Effect::Count(Event::Queued { pool: wanted.pool.clone() }));
+            step.effects.push(Effect::Wait(ticket));
+            Phase::Queued(Box::new(Queued { ask, wanted, ticket, since: step.now }))
+        }
+    }
+}
+
+/// The request's turn has come, or it is refused.
+pub(super) fn turn(queued: Box<Queued>, step: &mut Step<'_>) -> Phase {
+    let Some(turn) = step.brain.take_turn(queued.ticket) else { return Phase::Queued(queued) };
+    let Queued { ask, wanted, since, .. } = *queued;
+    let milliseconds = u64::try_from(step.now.since(since).as_millis()).unwrap_or(u64::MAX);
+    let sent = matches!(turn, Turn::Go(_));
+    step.effects.push(Effect::Count(Event::LeftQueue { pool: wanted.pool.clone(), milliseconds, sent }));
+    match turn {
+        Turn::Go(routed) => steer(&ask, wanted, *routed, since, step),
+        Turn::Refused(reject) => step.reply(ask.dialect, &reject),
+    }
+}
+
+fn steer(ask: &Ask, wanted: Wanted, routed: Routed, arrived: Timestamp, step: &mut Step<'_>) -> Phase {
+    let explanation = explanation(ask, &wanted, &routed, step);
+    let whole_body = wanted.whole_body();
+    let Wanted { pool: name, chain: Chain { bytes, tokens, .. }, watch, forbidden_keys: keys, .. } = wanted;
     let endpoint = routed.destination.split(',').next().unwrap_or_default().to_owned();
     step.effects.push(Effect::Count(Event::Routed { pool: name.clone(), endpoint }));
     if !keys.is_empty() {
@@ -279,11 +335,24 @@ fn send(ask: &Ask, wanted: Result<Wanted, Reject>, step: &mut Step<'_>) -> Phase
         pool: name,
         routed,
         at: step.now,
+        arrived,
         prompt_bytes,
         explanation,
         watched: watch.is_some(),
         streamed: !whole_body,
     }))
+}
+
+fn explanation(ask: &Ask, wanted: &Wanted, routed: &Routed, step: &Step<'_>) -> Option<String> {
+    let table = step.brain.table();
+    let pool = table.pools.get(&wanted.pool).filter(|pool| ask.explain && pool.settings.explain)?;
+    let request = request(ask, wanted, step.plan, step.brain);
+    let explanation = Explanation {
+        prefix: wanted.chain.source.to_string(),
+        waited_ms: routed.charged.as_ref().map(|charged| charged.waited.unwrap_or_default().as_secs_f64() * 1000.0),
+        ..explain(&wanted.pool, pool, table.version.version, &request, &routed.decision)
+    };
+    serde_json::to_string(&explanation.shortened()).ok()
 }
 
 /// What the scheduler must know of it.
@@ -306,7 +375,7 @@ pub(super) fn request<'a>(ask: &Ask, wanted: &Wanted, plan: &'a Plan, brain: &Br
     Request { model: wanted.model, demand, session: ask.session, subset: plan.subset.as_ref(), seed: ask.seed }
 }
 
-pub(super) fn refusal(none: &NoCandidate) -> Reject {
+pub(crate) fn refusal(none: &NoCandidate) -> Reject {
     use crate::scheduling::candidate::Dropped;
     let any = |which: fn(Dropped) -> bool| none.dropped.iter().any(|&(_, reason)| which(reason));
     let reason = if none.dropped.is_empty() {
@@ -331,6 +400,12 @@ impl Lifecycle {
     #[must_use]
     pub const fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Over)
+    }
+
+    /// Does the request wait for its turn?
+    #[must_use]
+    pub const fn is_queued(&self) -> bool {
+        matches!(self.phase, Phase::Queued(_))
     }
 
     /// Is the request held for its body?

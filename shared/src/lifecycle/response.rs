@@ -5,6 +5,7 @@ use super::{Answering, Effect, Event, Lifecycle, Phase, Sent, Step};
 use crate::api::ResponseScanner;
 use crate::brain::Observation;
 use crate::clock::Timestamp;
+use crate::flow::gate::pod_seconds;
 use crate::headers;
 use crate::identity::EndpointId;
 use crate::wire;
@@ -75,7 +76,7 @@ pub(super) fn read(answering: &mut Answering, chunk: &[u8], end_of_stream: bool,
     let sent = &answering.sent;
     step.brain.ledger.first_token(&sent.routed.ticket);
     let ttft = step.now.since(sent.at);
-    let milliseconds = u64::try_from(ttft.as_millis()).unwrap_or(u64::MAX);
+    let milliseconds = u64::try_from(step.now.since(sent.arrived).as_millis()).unwrap_or(u64::MAX);
     step.effects.push(Effect::Count(Event::FirstToken { pool: sent.pool.clone(), milliseconds }));
     // After a fallback the time includes somebody else's failure: it says nothing of this endpoint's speed.
     if sent.routed.choices.first() == Some(&answering.by) {
@@ -97,6 +98,7 @@ pub(super) fn complete(answering: Answering, step: &mut Step<'_>) {
 pub(super) fn end(phase: Phase, step: &mut Step<'_>) {
     match phase {
         Phase::Reading(reading) => reading.reader.shelve(step.brain),
+        Phase::Queued(queued) => step.brain.abandon(&queued.wanted.pool, queued.ticket),
         Phase::Sent(sent) => step.brain.ledger.release(sent.routed.ticket),
         Phase::Answering(answering) => finish(*answering, Ending::Cut, step),
         Phase::Idle | Phase::Over => {}
@@ -120,6 +122,12 @@ fn finish(answering: Answering, ending: Ending, step: &mut Step<'_>) {
     let belief = routed.belief;
     let as_chosen = routed.choices.first() == Some(&answering.by);
     step.brain.ledger.release(routed.ticket);
+    if let (Some(charged), Some(prompt), Ending::Whole) = (&routed.charged, usage.prompt_tokens, ending) {
+        let uncached = prompt.saturating_sub(usage.cached_tokens.unwrap_or(belief.cached));
+        let rates = step.brain.live(&pool).map(|live| live.rates).unwrap_or_default();
+        let real = pod_seconds(f64::from(prompt), f64::from(uncached), f64::from(to_u32(output)), &rates);
+        step.brain.settle(&pool, charged, real);
+    }
     if !watched {
         return;
     }
@@ -137,6 +145,7 @@ fn finish(answering: Answering, ending: Ending, step: &mut Step<'_>) {
         predicted_elsewhere_tokens: belief.elsewhere.filter(|_| as_chosen),
         rendered: belief.rendered,
         leaf: belief.leaf,
+        predicted_tpot_seconds: if as_chosen { routed.predicted_tpot } else { 0.0 },
     };
     step.brain.outbox.observe(&pool, Observation::Completion(seen));
     step.effects.push(Effect::Count(Event::Completed {
@@ -156,7 +165,7 @@ impl Lifecycle {
         match &self.phase {
             Phase::Sent(sent) => sent.streamed,
             Phase::Answering(answering) => answering.event_stream,
-            Phase::Idle | Phase::Reading(_) | Phase::Over => false,
+            Phase::Idle | Phase::Reading(_) | Phase::Queued(_) | Phase::Over => false,
         }
     }
 
@@ -166,7 +175,7 @@ impl Lifecycle {
     pub const fn needs_time(&self, end_of_stream: bool) -> bool {
         match &self.phase {
             Phase::Answering(answering) => end_of_stream || answering.first_token.is_none(),
-            Phase::Idle | Phase::Reading(_) | Phase::Sent(_) | Phase::Over => end_of_stream,
+            Phase::Idle | Phase::Reading(_) | Phase::Queued(_) | Phase::Sent(_) | Phase::Over => end_of_stream,
         }
     }
 }

@@ -31,6 +31,9 @@ pub struct Explanation<'a> {
     /// The scheduling profile, when one decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<&'a str>,
+    /// How long it waited for its turn; absent without flow control.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waited_ms: Option<f64>,
     /// Best first.
     pub candidates: Vec<ExplainedCandidate<'a>>,
     /// Endpoints that were not weighed.
@@ -187,6 +190,7 @@ pub fn explain<'a>(
             (false, false, None) => "cost",
         },
         profile: profile.map(|profile| profile.name.as_str()),
+        waited_ms: None,
         candidates: candidates.collect(),
         dropped: decision
             .dropped

@@ -1,6 +1,7 @@
 //! Bytes off the wire -> typed changes. Every check on untrusted bytes is here: what comes out can be applied without
 //! failing, so a refused update has changed nothing.
 
+mod flow;
 mod profile;
 
 use std::net::SocketAddr;
@@ -168,6 +169,8 @@ fn settings(raw: wire::PoolSettings) -> Result<PoolSettings, Malformed> {
         session_header: Some(raw.session_header.to_ascii_lowercase()).filter(|name| !name.is_empty()),
         stale_after_ms: raw.stale_after_ms,
         profile: raw.profile.map(profile::profile).transpose()?.map(Arc::new),
+        flow: raw.flow.map(flow::flow).transpose()?.map(Arc::new),
+        objectives: raw.objectives.into_iter().map(|objective| (objective.name, objective.priority)).collect(),
     })
 }
 
@@ -317,6 +320,7 @@ fn rates(raw: &wire::Rates) -> Result<Rates, Malformed> {
         z: not_negative(raw.z, "rates.z")?,
         output_tokens: positive(raw.output_tokens, "rates.output_tokens")?,
         bytes_per_token: positive(raw.bytes_per_token, "rates.bytes_per_token")?,
+        tpot_margin: Some(not_negative(raw.tpot_margin, "rates.tpot_margin")?).filter(|&margin| margin > 0.0),
     })
 }
 

@@ -61,12 +61,24 @@ pub struct Rates {
     pub output_tokens: f64,
     /// Prompt bytes that make a token.
     pub bytes_per_token: f64,
+    /// By how much the time per token exceeds its prediction in the slowest twentieth of responses; `None`: not known yet.
+    pub tpot_margin: Option<f64>,
 }
 
 impl Default for Rates {
     /// The priors of the routing study for a 32B model on two accelerators.
     fn default() -> Self {
-        Self { x: 65e-6, t0: 0.0, k: 44e-9, s0: 0.015, y: 2e-9, z: 6e-6, output_tokens: 300.0, bytes_per_token: 4.0 }
+        Self {
+            x: 65e-6,
+            t0: 0.0,
+            k: 44e-9,
+            s0: 0.015,
+            y: 2e-9,
+            z: 6e-6,
+            output_tokens: 300.0,
+            bytes_per_token: 4.0,
+            tpot_margin: None,
+        }
     }
 }
 
@@ -135,6 +147,17 @@ impl Work {
             decoding: self.decoding.saturating_sub(other.decoding),
             queued_tokens: self.queued_tokens.saturating_sub(other.queued_tokens),
             context_tokens: self.context_tokens.saturating_sub(other.context_tokens),
+        }
+    }
+
+    /// So many times every figure, saturating.
+    #[must_use]
+    pub const fn times(self, count: u32) -> Self {
+        Self {
+            waiting: self.waiting.saturating_mul(count),
+            decoding: self.decoding.saturating_mul(count),
+            queued_tokens: self.queued_tokens.saturating_mul(count as u64),
+            context_tokens: self.context_tokens.saturating_mul(count as u64),
         }
     }
 

@@ -83,6 +83,7 @@ impl Gateway {
             Effect::Reply(reply) => Some(Steering::Answered { status: reply.status }),
             Effect::RemoveHeader(_)
             | Effect::Hold
+            | Effect::Wait(_)
             | Effect::OverwriteKeys { .. }
             | Effect::AddResponseHeader(..)
             | Effect::Count(_) => None,

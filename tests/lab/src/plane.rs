@@ -151,5 +151,7 @@ fn settings() -> wire::PoolSettings {
         session_header: String::new(),
         stale_after_ms: 2000,
         profile: None,
+        flow: None,
+        objectives: Vec::new(),
     }
 }

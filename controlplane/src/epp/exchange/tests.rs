@@ -32,6 +32,8 @@ fn brain() -> Brain {
         session_header: "x-session-token".to_owned(),
         stale_after_ms: 2000,
         profile: None,
+        flow: None,
+        objectives: Vec::new(),
     };
     let pool = table::PoolChange {
         name: "p".to_owned(),

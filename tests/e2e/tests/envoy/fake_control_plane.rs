@@ -114,6 +114,8 @@ fn pool(addresses: &[String]) -> PoolChange {
         session_header: String::new(),
         stale_after_ms: 2000,
         profile: None,
+        flow: None,
+        objectives: Vec::new(),
     };
     let endpoints = endpoints.collect();
     PoolChange { name: "llama".to_owned(), settings: Some(settings), endpoints, ..PoolChange::default() }

@@ -64,6 +64,7 @@ mod control_plane;
 mod exact;
 mod fake_control_plane;
 mod fallback;
+mod flow;
 mod forbidden_keys;
 mod gateways;
 mod misconfigured;
