@@ -193,7 +193,7 @@ impl HttpContext for Stream {
         let effects = self.step(Input::RequestHeaders { headers: &headers, end_of_stream }, now);
         match effects::carry_out(effects, self.mode()) {
             Outcome::Held => self.hold(now),
-            outcome => self.follow(outcome),
+            outcome @ (Outcome::Waits(_) | Outcome::GoesOn | Outcome::Answered) => self.follow(outcome),
         }
     }
 

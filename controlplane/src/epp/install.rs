@@ -129,6 +129,14 @@ pub enum FlagError {
         /// What is there.
         value: String,
     },
+    /// A file cannot be read.
+    #[error("--config-file {}: {source}", path.display())]
+    Read {
+        /// Which one.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The configuration that the flags make is not valid.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -147,15 +155,21 @@ impl Flags {
         Ok(Installation { config, settings: self.settings() })
     }
 
-    /// llm-d's EndpointPickerConfig as a pool of ours takes it: a file's name, or the document.
+    /// llm-d's EndpointPickerConfig, from wherever it is; an empty text is none.
     fn picker_config(&self) -> Result<Option<Value>, FlagError> {
-        if let Some(path) = &self.config_file {
-            return Ok(Some(json!(path)));
+        let (flag, text) = match (&self.config_file, &self.config_text) {
+            (Some(path), _) => {
+                let read = std::fs::read_to_string(path);
+                ("config-file", read.map_err(|source| FlagError::Read { path: path.clone(), source })?)
+            }
+            (None, Some(text)) => ("config-text", text.clone()),
+            (None, None) => return Ok(None),
+        };
+        if text.trim().is_empty() {
+            return Ok(None);
         }
-        let Some(text) = self.config_text.as_ref().filter(|text| !text.trim().is_empty()) else { return Ok(None) };
         let rule = "must be the YAML of an EndpointPickerConfig";
-        let refused = |value| FlagError::Refused { flag: "config-text", rule, value };
-        deserialize(text).map(Some).map_err(refused)
+        deserialize(&text).map(Some).map_err(|value| FlagError::Refused { flag, rule, value })
     }
 
     fn settings(&self) -> Settings {
