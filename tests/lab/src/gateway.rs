@@ -7,9 +7,12 @@ use std::time::Duration;
 use prost::Message;
 use shared::brain::Brain;
 use shared::clock::Timestamp;
+use shared::flow::Ticket;
 use shared::lifecycle::{Effect, Event, Input, Lifecycle, Plan};
 use shared::wire;
 use vllm_sim::engine::Usage;
+
+use crate::callers::Caller;
 
 /// The control plane forgets a gateway that says nothing for two seconds.
 const KEEP_ALIVE: Duration = Duration::from_millis(500);
@@ -25,10 +28,22 @@ pub struct Gateway {
     pub brain: Brain,
     plan: Plan,
     requests: HashMap<u64, Lifecycle>,
+    queued: HashMap<Ticket, u64>,
     sequence: u64,
     reported: Timestamp,
     reported_work: bool,
     refused: u64,
+}
+
+/// What a client asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The whole body ...
+    pub body: &'a [u8],
+    /// ... of which so much is sent before the client goes away, if less than all.
+    pub sent: usize,
+    /// Who asks.
+    pub caller: Caller,
 }
 
 /// What became of a request when its body was complete.
@@ -36,6 +51,8 @@ pub struct Gateway {
 pub enum Steering {
     /// To the first of these (`ip:port`) that accepts.
     To(Vec<String>),
+    /// Later: `Gateway::pump` will tell.
+    Waits,
     /// Answered by the gateway itself.
     Answered {
         /// HTTP status.
@@ -53,15 +70,18 @@ pub enum Told {
 }
 
 impl Gateway {
-    /// A request with `body` begins; it stays without an answer when the client goes away after `sent` bytes of it.
-    pub fn request(&mut self, id: u64, body: &[u8], sent: usize, now: Timestamp) -> Option<Steering> {
+    /// A request begins; it stays without an answer when the client goes away after `asked.sent` bytes of its body.
+    pub fn request(&mut self, id: u64, asked: &Asked<'_>, now: Timestamp) -> Option<Steering> {
+        let Asked { body, sent, caller } = *asked;
         let (name, length) = (format!("request-{id}"), body.len().to_string());
-        let headers: [(&[u8], &[u8]); 4] = [
+        let who = caller.headers();
+        let mut headers: Vec<(&[u8], &[u8])> = vec![
             (b":method", b"POST"),
             (b":path", b"/v1/chat/completions"),
             (b"content-length", length.as_bytes()),
             (b"x-request-id", name.as_bytes()),
         ];
+        headers.extend(who.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
         let mut lifecycle = Lifecycle::default();
         let begin = Input::RequestHeaders { headers: &headers, end_of_stream: false };
         let mut effects = lifecycle.on(begin, &mut self.brain, &self.plan, now);
@@ -76,20 +96,39 @@ impl Gateway {
         }
         let end = Input::RequestBody { chunk: &[], end_of_stream: true };
         effects.extend(lifecycle.on(end, &mut self.brain, &self.plan, now));
-        let steering = effects.into_iter().find_map(|effect| match effect {
+        self.requests.insert(id, lifecycle);
+        self.steering(id, effects)
+    }
+
+    fn steering(&mut self, id: u64, effects: Vec<Effect>) -> Option<Steering> {
+        effects.into_iter().find_map(|effect| match effect {
             Effect::Steer { destination, .. } => {
                 Some(Steering::To(destination.split(',').map(str::to_owned).collect()))
             }
             Effect::Reply(reply) => Some(Steering::Answered { status: reply.status }),
+            Effect::Wait(ticket) => {
+                self.queued.insert(ticket, id);
+                Some(Steering::Waits)
+            }
             Effect::RemoveHeader(_)
             | Effect::Hold
-            | Effect::Wait(_)
             | Effect::OverwriteKeys { .. }
             | Effect::AddResponseHeader(..)
             | Effect::Count(_) => None,
-        });
-        self.requests.insert(id, lifecycle);
-        steering
+        })
+    }
+
+    /// Goes on with the requests whose turn has come, as the filter does on its tick.
+    pub fn pump(&mut self, now: Timestamp) -> Vec<(u64, Steering)> {
+        self.brain.pump(now);
+        let turns = self.brain.turns();
+        let ids: Vec<u64> = turns.into_iter().filter_map(|ticket| self.queued.remove(&ticket)).collect();
+        let mut steered = Vec::new();
+        for id in ids {
+            let effects = self.feed(id, Input::Turn, now);
+            steered.extend(self.steering(id, effects).map(|steering| (id, steering)));
+        }
+        steered
     }
 
     /// `pod` begins to answer with its first token.
@@ -131,6 +170,7 @@ impl Gateway {
     pub fn end(&mut self, id: u64, now: Timestamp) {
         self.feed(id, Input::Ended, now);
         self.requests.remove(&id);
+        self.queued.retain(|_, queued| *queued != id);
     }
 
     fn feed(&mut self, id: u64, input: Input<'_>, now: Timestamp) -> Vec<Effect> {

@@ -5,8 +5,11 @@
 //! gives the same figures, bit for bit.
 #![forbid(unsafe_code)]
 
+pub mod callers;
 pub mod exactness;
+pub mod flow_table;
 pub mod gateway;
+pub mod holding;
 pub mod outcome;
 pub mod plane;
 pub mod policy;

@@ -5,11 +5,16 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use lab::callers::Callers;
+use lab::flow_table::{Point, WORKLOADS, markdown as markdown_flow, measure};
+use lab::holding::Holding;
 use lab::policy::Policy;
-use lab::scenario::{Pace, Scenario, Sharing, SpeedChange};
+use lab::scenario::{Memory, Outage, Pace, Scenario, Sharing, SpeedChange};
 use lab::table::{Row, markdown};
 use lab::workload::Kind;
 use lab::world::{RunError, run};
+use shared::wire;
+use shared::wire::flow_control::Hold;
 
 /// The real brain over simulated engines in virtual time.
 #[derive(Parser)]
@@ -22,6 +27,8 @@ struct Arguments {
 enum Command {
     /// Compare policies.
     Table(TableArguments),
+    /// Compare what lets requests wait, under too much load.
+    Flow(FlowArguments),
 }
 
 #[derive(Parser)]
@@ -52,15 +59,92 @@ struct TableArguments {
     status: bool,
 }
 
+#[derive(Parser)]
+struct FlowArguments {
+    /// The study's five when absent.
+    #[arg(long, value_delimiter = ',', default_value = "tenants,shared,rag,mix,pressure")]
+    workloads: Vec<String>,
+    /// Times the load at which attainment begins to break.
+    #[arg(long, value_delimiter = ',', default_value = "0.8,1.2,1.5,2")]
+    loads: Vec<f64>,
+    /// none, ours, utilization, concurrency.
+    #[arg(long, value_delimiter = ',', default_value = "none,utilization,concurrency,ours")]
+    hold: Vec<String>,
+    /// Runs to average.
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
+    /// Envoy processes with one worker each.
+    #[arg(long, default_value_t = 1)]
+    gateways: usize,
+    /// alike, bands, tenants.
+    #[arg(long, default_value = "alike")]
+    callers: String,
+    /// Parts of flow control that are left out: deadline, tpot, budget, skip, limits, shares.
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<String>,
+    /// The control plane is silent from so many seconds on, for ten.
+    #[arg(long)]
+    cut: Option<f64>,
+}
+
 fn main() -> ExitCode {
-    let Command::Table(arguments) = Arguments::parse().command;
-    match table(&arguments) {
+    let done = match Arguments::parse().command {
+        Command::Table(arguments) => table(&arguments),
+        Command::Flow(arguments) => flow(&arguments),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             println!("{error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn flow(arguments: &FlowArguments) -> Result<(), String> {
+    let callers = match arguments.callers.as_str() {
+        "alike" => Callers::Alike,
+        "bands" => Callers::Bands,
+        "tenants" => Callers::Tenants,
+        other => return Err(format!("no callers {other}")),
+    };
+    let mut points = Vec::new();
+    for name in &arguments.workloads {
+        let known = WORKLOADS.into_iter().find(|(kind, _)| kind.name() == name);
+        let (kind, usual) = known.ok_or_else(|| format!("no workload {name}"))?;
+        for &load in &arguments.loads {
+            for name in &arguments.hold {
+                let holding = Holding::ALL.into_iter().find(|holding| holding.name() == name);
+                let holding = holding.ok_or_else(|| format!("no hold {name}"))?;
+                let outage = arguments.cut.map(|from| Outage { from, until: from + 10.0, memory: Memory::Kept });
+                let traffic =
+                    Scenario { callers, gateways: arguments.gateways, outage, ..Scenario::new(kind, usual * load) };
+                let mut scenario = traffic.holding(holding);
+                if let Some(control) = &mut scenario.flow {
+                    arguments.without.iter().try_for_each(|part| leave_out(part, control))?;
+                }
+                points.push(Point { load, holding, scenario });
+            }
+        }
+    }
+    print!("{}", markdown_flow(&measure(points, arguments.seeds).map_err(|error| error.to_string())?));
+    Ok(())
+}
+
+/// For ablations.
+fn leave_out(part: &str, control: &mut wire::FlowControl) -> Result<(), String> {
+    let bands = control.bands.iter_mut();
+    match (part, &mut control.hold) {
+        ("deadline", _) => bands.for_each(|band| (band.deadline, band.ttl_seconds) = (false, 60.0)),
+        ("limits", _) => bands.for_each(|band| band.limit = 1.0),
+        ("shares", _) => bands.for_each(|band| band.min_share = 0.0),
+        ("skip", _) => control.skip = 0,
+        ("tpot", Some(Hold::Prediction(prediction))) => prediction.ignore_tpot = true,
+        ("budget", Some(Hold::Prediction(prediction))) => prediction.token_budget = 1e12,
+        ("tpot" | "budget", _) => {}
+        _ => return Err(format!("no part {part}")),
+    }
+    Ok(())
 }
 
 fn table(arguments: &TableArguments) -> Result<(), String> {

@@ -1,7 +1,11 @@
 //! How a run went: an account per request, and figures over those that arrived in the judged window, whenever they ended.
 //! Times are seconds, as the client at the gateway sees them.
 
+mod offered;
+
 use controlplane::publish::status::Status;
+
+use crate::callers::Caller;
 
 /// The service level for the first token, seconds.
 pub const SLO_TTFT: f64 = 2.0;
@@ -13,10 +17,14 @@ pub const SLO_TPOT: f64 = 0.05;
 pub struct Record {
     /// When it reached the gateway.
     pub arrived: f64,
+    /// Who asked.
+    pub caller: Caller,
     /// Which gateway.
     pub gateway: usize,
     /// Which pod serves it.
     pub pod: Option<usize>,
+    /// When it was sent there.
+    pub sent: Option<f64>,
     /// When its first token reached the gateway.
     pub first_token: Option<f64>,
     /// When it ended.
@@ -69,6 +77,8 @@ pub struct Leftovers {
     pub bookings: usize,
     /// Endpoints with work in the gateways' tallies, or with others' work in their live rows.
     pub busy_endpoints: usize,
+    /// Requests that wait in the gateways.
+    pub queued: usize,
     /// Streams that the gateways still keep.
     pub streams: usize,
     /// Requests (of anybody) that control planes count.
@@ -100,6 +110,8 @@ pub struct Outcome {
     pub refused_messages: u64,
     /// Sequences that engines threw out for lack of blocks.
     pub preemptions: u64,
+    /// What flow control plans the time per token with, as last published; 0: nothing was.
+    pub margin: f64,
     /// See there.
     pub leftovers: Leftovers,
     /// What each control plane knew at the end of arrivals.

@@ -38,9 +38,9 @@ struct Seat {
 }
 
 impl Plane {
-    /// Knows the addresses of all pods and nothing else.
+    /// Knows the addresses of all pods and when requests wait, and nothing else.
     #[must_use]
-    pub fn new(epoch: u64, addresses: &[String]) -> Self {
+    pub fn new(epoch: u64, addresses: &[String], flow: Option<wire::FlowControl>) -> Self {
         let endpoint = |address: &String| EndpointView {
             id: EndpointId::of(address),
             address: address.clone(),
@@ -52,7 +52,7 @@ impl Plane {
         let mut endpoints: Vec<EndpointView> = addresses.iter().map(endpoint).collect();
         endpoints.sort_by(|a, b| a.address.cmp(&b.address));
         let models = vec![wire::Model { name: MODEL.to_owned(), base: String::new() }];
-        let pool = PoolView { name: POOL.to_owned(), settings: settings(), models, endpoints };
+        let pool = PoolView { name: POOL.to_owned(), settings: settings(flow), models, endpoints };
         let (board, log) = (Board::new(epoch, SECRET, RESIDENCY_BUDGET), TableLog::new(epoch, LOG_BYTES));
         let mut plane =
             Self { board, log, view: View { pools: vec![pool] }, seats: BTreeMap::new(), opened: 0, news: true };
@@ -140,7 +140,7 @@ impl Plane {
 }
 
 /// The product's defaults.
-fn settings() -> wire::PoolSettings {
+fn settings(flow: Option<wire::FlowControl>) -> wire::PoolSettings {
     wire::PoolSettings {
         chunk_bytes: 128,
         slo_ttft_seconds: crate::outcome::SLO_TTFT,
@@ -151,7 +151,7 @@ fn settings() -> wire::PoolSettings {
         session_header: String::new(),
         stale_after_ms: 2000,
         profile: None,
-        flow: None,
-        objectives: Vec::new(),
+        flow,
+        objectives: crate::callers::objectives(),
     }
 }

@@ -1,8 +1,11 @@
 //! What a run is told: fleet, traffic, who chooses, what goes wrong, and how long messages take. Times are seconds of virtual
 //! time from the start of the run.
 
+use shared::wire;
 use vllm_sim::engine::EngineConfig;
 
+use crate::callers::Callers;
+use crate::holding::Holding;
 use crate::policy::Policy;
 use crate::workload::{Kind, Rhythm};
 
@@ -23,6 +26,10 @@ pub struct Scenario {
     pub engine: EngineConfig,
     /// Envoy processes; each request comes to a random one.
     pub gateways: usize,
+    /// Who asks.
+    pub callers: Callers,
+    /// What lets requests wait; `None`: nothing does.
+    pub flow: Option<wire::FlowControl>,
     /// Who chooses.
     pub policy: Policy,
     /// What the gateways know of each other.
@@ -134,6 +141,8 @@ impl Scenario {
             pods: 8,
             engine: EngineConfig::default(),
             gateways: 1,
+            callers: Callers::Alike,
+            flow: None,
             policy: Policy::Kvasir,
             sharing: Sharing::Shared,
             warm,
@@ -144,6 +153,12 @@ impl Scenario {
             aborts: 0.0,
             pace: Pace::default(),
         }
+    }
+
+    /// The same traffic with requests held by `holding`, or not at all.
+    #[must_use]
+    pub fn holding(&self, holding: Holding) -> Self {
+        Self { flow: holding.control(self.callers, self.gateways), ..self.clone() }
     }
 
     /// The same traffic under another policy.

@@ -31,12 +31,26 @@ pub enum Kind {
     Rag,
     /// Half `Short`, 35 % on 100 prefixes of 4000, 12 % `Rag`, 3 % of 60,000 unique tokens.
     Mix,
+    /// Eight tenants with a prefix of 2000 tokens each, 400 more and 250 out; the first asks ten times as often as any other.
+    NoisyRate,
+    /// The same, but all ask equally often, and the prompts of the first are ten times as long.
+    NoisyLength,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Shared, Self::Pressure, Self::Chat, Self::Tenants, Self::Short, Self::Hot, Self::Rag, Self::Mix];
+    pub const ALL: [Self; 10] = [
+        Self::Shared,
+        Self::Pressure,
+        Self::Chat,
+        Self::Tenants,
+        Self::Short,
+        Self::Hot,
+        Self::Rag,
+        Self::Mix,
+        Self::NoisyRate,
+        Self::NoisyLength,
+    ];
 
     /// As it stands in tables and on the command line.
     #[must_use]
@@ -50,6 +64,8 @@ impl Kind {
             Self::Tenants => "tenants",
             Self::Rag => "rag",
             Self::Mix => "mix",
+            Self::NoisyRate => "noisy-rate",
+            Self::NoisyLength => "noisy-length",
         }
     }
 
@@ -65,9 +81,17 @@ impl Kind {
             Self::Tenants => [25.0, 45.0, 55.0],
             Self::Rag => [3.0, 5.0, 6.5],
             Self::Mix => [6.0, 10.0, 14.0],
+            Self::NoisyRate => [40.0, 60.0, 75.0],
+            Self::NoisyLength => [20.0, 30.0, 40.0],
         }
     }
 }
+
+/// Tenants of `Kind::NoisyRate` and `Kind::NoisyLength`; which of them is noisy, and how much more it asks.
+pub const TENANTS: u64 = 8;
+/// See `TENANTS`.
+pub const NOISY: u64 = 0;
+const NOISE: u64 = 10;
 
 /// How arrivals are spread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +111,8 @@ pub struct Arrival {
     pub prompt: Prompt,
     /// Whose turn it is.
     pub conversation: Option<ConversationId>,
+    /// Who pays for it; 0 where the workload knows no tenants.
+    pub tenant: u64,
 }
 
 /// The source of all requests of a run.
@@ -109,7 +135,14 @@ impl Workload {
         let zipf = match kind {
             Kind::Pressure => Zipf::new(1152, 0.6),
             Kind::Tenants => Zipf::new(200, 1.0),
-            Kind::Hot | Kind::Short | Kind::Shared | Kind::Chat | Kind::Rag | Kind::Mix => Zipf::new(1, 1.0),
+            Kind::Hot
+            | Kind::Short
+            | Kind::Shared
+            | Kind::Chat
+            | Kind::Rag
+            | Kind::Mix
+            | Kind::NoisyRate
+            | Kind::NoisyLength => Zipf::new(1, 1.0),
         };
         let (random, chats) = (Random::new(seed, 1), Chats::new(Random::new(seed, 2)));
         Self { kind, rate, rhythm, clock: 0.0, random, zipf, fresh: mixed(seed), chats }
@@ -120,15 +153,19 @@ impl Workload {
         self.clock = self.next_time();
         if self.kind == Kind::Chat {
             let first = self.chats.begin();
-            return Arrival { at: self.clock, prompt: first.prompt, conversation: Some(first.conversation) };
+            return Arrival { at: self.clock, prompt: first.prompt, conversation: Some(first.conversation), tenant: 0 };
         }
-        Arrival { at: self.clock, prompt: self.prompt(self.kind), conversation: None }
+        let (prompt, tenant) = match self.kind {
+            Kind::NoisyRate | Kind::NoisyLength => self.neighbours(),
+            kind => (self.prompt(kind), 0),
+        };
+        Arrival { at: self.clock, prompt, conversation: None, tenant }
     }
 
     /// The next turn of a conversation whose last answer was complete at `at`, if there is one.
     pub fn next_turn(&mut self, conversation: ConversationId, at: f64) -> Option<Arrival> {
         let turn = self.chats.go_on(conversation)?;
-        Some(Arrival { at: at + turn.think, prompt: turn.prompt, conversation: Some(conversation) })
+        Some(Arrival { at: at + turn.think, prompt: turn.prompt, conversation: Some(conversation), tenant: 0 })
     }
 
     fn next_time(&mut self) -> f64 {
@@ -183,6 +220,7 @@ impl Workload {
             }
             Kind::Mix => self.mix(),
             Kind::Chat => self.chats.begin().prompt,
+            Kind::NoisyRate | Kind::NoisyLength => self.neighbours().0,
         }
     }
 
@@ -193,6 +231,20 @@ impl Workload {
         let output = self.random.lognormal(250.0, 0.7, (8, 2000));
         let question = self.unique(fresh);
         self.ask(Some(Span { text: text(5, tenant), tokens }), question, output)
+    }
+
+    /// A request of one of the tenants of which the first is noisy.
+    fn neighbours(&mut self) -> (Prompt, u64) {
+        let (tenant, factor) = if self.kind == Kind::NoisyRate {
+            (self.random.below(TENANTS + NOISE - 1).saturating_sub(NOISE - 1), 1)
+        } else {
+            let tenant = self.random.below(TENANTS);
+            (tenant, if tenant == NOISY { 10 } else { 1 })
+        };
+        let fresh = self.random.lognormal(400.0, 0.8, (16, 4000)) * factor;
+        let output = self.random.lognormal(250.0, 0.7, (8, 2000));
+        let question = self.unique(fresh);
+        (self.ask(Some(Span { text: text(9, tenant), tokens: 2000 * factor }), question, output), tenant)
     }
 
     fn mix(&mut self) -> Prompt {

@@ -2,6 +2,7 @@
 //! `traffic`, tables and reports in `control`.
 
 mod control;
+mod queue;
 mod traffic;
 
 use std::cmp::Reverse;
@@ -124,6 +125,10 @@ struct World<'a> {
     silent: bool,
     records: Vec<Record>,
     conversations: HashMap<usize, ConversationId>,
+    /// Prompts of requests that wait in a gateway.
+    queued: HashMap<usize, PromptSpec>,
+    /// Decides who asks.
+    who: Random,
     said: HashSet<BlockHash>,
     in_flight: usize,
     arriving: bool,
@@ -195,11 +200,13 @@ impl<'a> World<'a> {
             pods,
             choosers: (0..scenario.gateways).map(chooser).collect(),
             links: vec![Link::Up; scenario.gateways],
-            planes: (0..planes).map(|_| Plane::new(1, &addresses)).collect(),
+            planes: (0..planes).map(|_| Plane::new(1, &addresses, scenario.flow.clone())).collect(),
             epoch: 1,
             silent: false,
             records: Vec::new(),
             conversations: HashMap::new(),
+            queued: HashMap::new(),
+            who: Random::new(scenario.seed, 4),
             said: HashSet::new(),
             in_flight: 0,
             arriving: true,
@@ -264,6 +271,7 @@ impl<'a> World<'a> {
         for chooser in &self.choosers {
             let Chooser::Brain(gateway) = chooser else { continue };
             left.bookings += gateway.brain.ledger.in_flight();
+            left.queued += gateway.brain.waiting(crate::plane::POOL);
             left.streams += gateway.open_requests();
             left.busy_endpoints += gateway.brain.ledger.busy().count();
             let rows = gateway.brain.live(crate::plane::POOL).map(|live| live.endpoints.as_slice()).unwrap_or_default();

@@ -57,6 +57,7 @@ impl World<'_> {
     pub(super) fn tick(&mut self, number: usize) {
         let (now, pace) = (self.stamp(), self.scenario.pace);
         let up = self.links.get(number) == Some(&Link::Up);
+        self.pump(number);
         if let Some(Chooser::Brain(gateway)) = self.choosers.get_mut(number)
             && let Some(bytes) = gateway.tick(up, now)
         {
@@ -99,7 +100,14 @@ impl World<'_> {
         }
         if number == 0 && matches!(told, Told::Live(_)) {
             self.note_slowness();
+            self.note_margin();
         }
+    }
+
+    fn note_margin(&mut self) {
+        let Some(Chooser::Brain(gateway)) = self.choosers.first() else { return };
+        let margin = gateway.brain.live(POOL).and_then(|live| live.rates.tpot_margin);
+        self.outcome.margin = margin.unwrap_or(self.outcome.margin);
     }
 
     fn note_slowness(&mut self) {
@@ -162,7 +170,7 @@ impl World<'_> {
         }
         if lost {
             for plane in &mut self.planes {
-                *plane = Plane::new(self.epoch, &addresses);
+                *plane = Plane::new(self.epoch, &addresses, self.scenario.flow.clone());
             }
         }
         for gateway in 0..self.scenario.gateways {

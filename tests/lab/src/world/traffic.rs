@@ -4,7 +4,8 @@
 use vllm_sim::engine::{EngineEvent, PromptSpec, RequestId, Usage};
 
 use super::{Chooser, Happening, World};
-use crate::gateway::Steering;
+use crate::callers::Caller;
+use crate::gateway::{Asked, Steering};
 use crate::outcome::{Fate, Record};
 use crate::workload::Arrival;
 
@@ -30,12 +31,15 @@ impl World<'_> {
         }
         let request = self.records.len();
         let gateway = self.draw(self.scenario.gateways);
+        let caller = self.scenario.callers.draw(arrival.tenant, &mut self.who);
         let spec = arrival.prompt.spec(self.scenario.engine.block_size);
         let repeated_tokens = self.repeated(&spec);
         self.records.push(Record {
             arrived: self.now,
+            caller,
             gateway,
             pod: None,
+            sent: None,
             first_token: None,
             ended: None,
             fate: Fate::InFlight,
@@ -51,50 +55,73 @@ impl World<'_> {
         }
         let leaves = self.chance.uniform() < self.scenario.aborts;
         let body_cut = leaves && self.chance.below(8) == 0;
-        let chosen = match self.choosers.get_mut(gateway) {
-            Some(Chooser::Brain(_)) => self.steer(request, gateway, &arrival, body_cut),
-            Some(Chooser::Baseline(baseline)) => Some(baseline.choose()),
-            None => None,
+        let over = match self.choosers.get_mut(gateway) {
+            Some(Chooser::Brain(_)) => self.ask(request, (&arrival, spec), caller, body_cut).is_none(),
+            Some(Chooser::Baseline(baseline)) => {
+                let pod = baseline.choose();
+                self.send(request, pod, spec);
+                false
+            }
+            None => true,
         };
-        let Some(pod) = chosen else { return };
-        if let Some(record) = self.records.get_mut(request) {
-            record.pod = Some(pod);
-        }
-        let at = self.now + self.scenario.pace.hop;
-        self.agenda.add(at, Happening::Submit { request, pod, spec: Box::new(spec) });
-        if leaves {
+        if leaves && !over {
             let at = self.now + self.chance.uniform() * PATIENCE;
             self.agenda.add(at, Happening::Abort { request });
         }
     }
 
     /// Lets the brain choose; `None` when the request is over already.
-    fn steer(&mut self, request: usize, gateway: usize, arrival: &Arrival, body_cut: bool) -> Option<usize> {
-        let (id, now) = (number(request), self.stamp());
+    fn ask(
+        &mut self,
+        request: usize,
+        (arrival, spec): (&Arrival, PromptSpec),
+        caller: Caller,
+        body_cut: bool,
+    ) -> Option<()> {
+        let now = self.stamp();
         let body = arrival.prompt.body(None);
-        let sent = if body_cut { body.len() / 2 } else { body.len() };
-        let Some(Chooser::Brain(chooser)) = self.choosers.get_mut(gateway) else { return None };
-        let list = match chooser.request(id, &body, sent, now) {
-            Some(Steering::To(list)) => list,
-            Some(Steering::Answered { status }) => {
-                chooser.end(id, now);
-                self.settle(request, Fate::Failed { status });
-                return None;
-            }
-            None => {
-                self.settle(request, Fate::Aborted);
-                return None;
-            }
+        let asked = Asked { body: &body, sent: if body_cut { body.len() / 2 } else { body.len() }, caller };
+        let mut steering = None;
+        self.with_gateway(request, |gateway, id| steering = gateway.request(id, &asked, now));
+        let Some(steering) = steering else {
+            self.settle(request, Fate::Aborted);
+            return None;
         };
-        let pods: Vec<usize> = list.iter().filter_map(|address| self.numbers.get(address).copied()).collect();
-        let accepting = pods.into_iter().find(|&pod| self.accepts(pod));
-        if accepting.is_none() {
-            if let Some(Chooser::Brain(chooser)) = self.choosers.get_mut(gateway) {
-                chooser.unserved(id, now);
+        self.carry_out(request, steering, spec)
+    }
+
+    /// What the gateway says of a request; `None` when it is over with that.
+    pub(super) fn carry_out(&mut self, request: usize, steering: Steering, spec: PromptSpec) -> Option<()> {
+        let now = self.stamp();
+        match steering {
+            Steering::Waits => {
+                self.queued.insert(request, spec);
+                Some(())
             }
-            self.settle(request, Fate::Failed { status: 503 });
+            Steering::Answered { status } => {
+                self.with_gateway(request, |gateway, id| gateway.end(id, now));
+                self.settle(request, Fate::Failed { status });
+                None
+            }
+            Steering::To(list) => {
+                let pods: Vec<usize> = list.iter().filter_map(|address| self.numbers.get(address).copied()).collect();
+                let Some(pod) = pods.into_iter().find(|&pod| self.accepts(pod)) else {
+                    self.with_gateway(request, |gateway, id| gateway.unserved(id, now));
+                    self.settle(request, Fate::Failed { status: 503 });
+                    return None;
+                };
+                self.send(request, pod, spec);
+                Some(())
+            }
         }
-        accepting
+    }
+
+    fn send(&mut self, request: usize, pod: usize, spec: PromptSpec) {
+        if let Some(record) = self.records.get_mut(request) {
+            (record.pod, record.sent) = (Some(pod), Some(self.now));
+        }
+        let at = self.now + self.scenario.pace.hop;
+        self.agenda.add(at, Happening::Submit { request, pod, spec: Box::new(spec) });
     }
 
     fn accepts(&self, pod: usize) -> bool {
@@ -221,6 +248,7 @@ impl World<'_> {
         record.fate = fate;
         record.ended = Some(self.now);
         self.in_flight -= 1;
+        self.queued.remove(&request);
         if let (Some(Chooser::Baseline(baseline)), Some(pod)) = (self.choosers.get_mut(record.gateway), record.pod) {
             baseline.ended(pod);
         }
