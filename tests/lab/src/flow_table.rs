@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::callers::Callers;
 use crate::holding::Holding;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, SLO_TPOT};
 use crate::scenario::Scenario;
 use crate::workload::Kind;
 use crate::world::{RunError, run};
 
 /// Workloads of the flow study and the loads that it calls 1.0: where attainment begins to break without holding.
 pub const WORKLOADS: [(Kind, f64); 7] = [
-    (Kind::Tenants, 57.0),
+    (Kind::Tenants, 76.0),
     (Kind::Shared, 15.5),
     (Kind::Rag, 5.3),
     (Kind::Mix, 11.0),
@@ -55,8 +55,12 @@ pub struct Figures {
     pub tpot_p95: f64,
     /// Of what was served.
     pub hit_ratio: f64,
-    /// Share of what was offered.
+    /// Shares of what was offered: refused ...
     pub refused: f64,
+    /// ... served, with the first token too late ...
+    pub late: f64,
+    /// ... or the others too slow.
+    pub slow: f64,
     /// By band.
     pub bands: [f64; 3],
     /// Seconds.
@@ -85,6 +89,9 @@ impl Figures {
             tpot_p95: outcome.tpot(0.95),
             hit_ratio: outcome.hit_ratio(),
             refused: 1.0 - outcome.judged().count() as f64 / offered,
+            late: outcome.judged().filter(|r| r.ttft().is_none_or(|t| t > r.caller.slo_ttft())).count() as f64
+                / offered,
+            slow: outcome.judged().filter(|r| r.tpot().is_some_and(|t| t > SLO_TPOT)).count() as f64 / offered,
             bands: [0, 1, 2].map(|band| outcome.ok_of_band(band)),
             batch_gap: outcome.longest_batch_gap(),
             tenants: outcome.ok_of_victims_and_noisy(),
@@ -129,7 +136,7 @@ pub fn measure(points: Vec<Point>, seeds: u64) -> Result<Vec<Row>, RunError> {
 #[must_use]
 pub fn markdown(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| workload, load | hold | ok | goodput/s | TTFT p95 s | TPOT p95 ms | refused | hit | bands ok | batch gap s | \
+        "| workload, load | hold | ok | goodput/s | TTFT p95 s | TPOT p95 ms | refused, late, slow | hit | bands ok | batch gap s | \
          victims / noisy | Jain | margin | preempted | left |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
@@ -139,7 +146,7 @@ pub fn markdown(rows: &[Row]) -> String {
         let dash = |shown: bool, text: String| if shown { text } else { "-".to_owned() };
         let written = writeln!(
             text,
-            "| {} {}x | {} | {:.3} | {:.1} | {:.2} | {:.1} | {:.3} | {:.3} | {} | {} | {} | {} | {:.3} | {:.0} | {} |",
+            "| {} {}x | {} | {:.3} | {:.1} | {:.2} | {:.1} | {:.3} {:.3} {:.3} | {:.3} | {} | {} | {} | {} | {:.3} | {:.0} | {} |",
             row.point.scenario.workload.name(),
             row.point.load,
             row.point.holding.name(),
@@ -148,6 +155,8 @@ pub fn markdown(rows: &[Row]) -> String {
             mean(&|f| f.ttft_p95),
             mean(&|f| f.tpot_p95 * 1e3),
             mean(&|f| f.refused),
+            mean(&|f| f.late),
+            mean(&|f| f.slow),
             mean(&|f| f.hit_ratio),
             dash(callers == Callers::Bands, bands.join(" ")),
             dash(callers == Callers::Bands, format!("{:.1}", mean(&|f| f.batch_gap))),
