@@ -82,6 +82,9 @@ struct FlowArguments {
     /// Parts of flow control that are left out: deadline, tpot, budget, skip, limits, shares.
     #[arg(long, value_delimiter = ',')]
     without: Vec<String>,
+    /// Seconds before the two minutes that are judged.
+    #[arg(long, default_value_t = 60.0)]
+    warm: f64,
     /// The control plane is silent from so many seconds on, for ten.
     #[arg(long)]
     cut: Option<f64>,
@@ -117,8 +120,14 @@ fn flow(arguments: &FlowArguments) -> Result<(), String> {
                 let holding = Holding::ALL.into_iter().find(|holding| holding.name() == name);
                 let holding = holding.ok_or_else(|| format!("no hold {name}"))?;
                 let outage = arguments.cut.map(|from| Outage { from, until: from + 10.0, memory: Memory::Kept });
-                let traffic =
-                    Scenario { callers, gateways: arguments.gateways, outage, ..Scenario::new(kind, usual * load) };
+                let traffic = Scenario {
+                    callers,
+                    gateways: arguments.gateways,
+                    outage,
+                    warm: arguments.warm,
+                    until: arguments.warm + 120.0,
+                    ..Scenario::new(kind, usual * load)
+                };
                 let mut scenario = traffic.holding(holding);
                 if let Some(control) = &mut scenario.flow {
                     arguments.without.iter().try_for_each(|part| leave_out(part, control))?;
