@@ -18,7 +18,7 @@ pub const WORKLOADS: [(Kind, f64); 7] = [
     (Kind::Rag, 5.3),
     (Kind::Mix, 11.0),
     (Kind::Pressure, 16.0),
-    (Kind::NoisyRate, 60.0),
+    (Kind::NoisyRate, 100.0),
     (Kind::NoisyLength, 33.0),
 ];
 

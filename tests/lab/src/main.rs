@@ -79,7 +79,7 @@ struct FlowArguments {
     /// alike, bands, tenants.
     #[arg(long, default_value = "alike")]
     callers: String,
-    /// Parts of flow control that are left out: deadline, tpot, budget, skip, limits, shares.
+    /// Parts of flow control that are left out: deadline, tpot, budget, skip, limits, shares, fairness.
     #[arg(long, value_delimiter = ',')]
     without: Vec<String>,
     /// Seconds before the two minutes that are judged.
@@ -148,6 +148,7 @@ fn leave_out(part: &str, control: &mut wire::FlowControl) -> Result<(), String> 
         ("limits", _) => bands.for_each(|band| band.limit = 1.0),
         ("shares", _) => bands.for_each(|band| band.min_share = 0.0),
         ("skip", _) => control.skip = 0,
+        ("fairness", _) => bands.for_each(|band| band.fairness = i32::from(wire::Fairness::RoundRobin)),
         ("tpot", Some(Hold::Prediction(prediction))) => prediction.ignore_tpot = true,
         ("budget", Some(Hold::Prediction(prediction))) => prediction.token_budget = 1e12,
         ("tpot" | "budget", _) => {}
