@@ -329,7 +329,7 @@ impl Brain {
         match (control.hold, held.aim.endpoint) {
             (Hold::Prediction { token_budget, tpot }, Some(endpoint)) => {
                 let Some(supply) = self.books(name, endpoint, now) else { return false };
-                let gate = Gate { token_budget, tpot, limit, mirrored: self.mirrored(name, endpoint) };
+                let gate = Gate { token_budget, tpot, limit, mirrored: self.mirrored(name, endpoint, now) };
                 let rates = self.live(name).map(|live| live.rates).unwrap_or_default();
                 gate::closed(&gate, &held.request.demand, (&supply, held.aim.uncached), &rates).is_some()
             }
@@ -351,7 +351,7 @@ impl Brain {
             Some(Err(_)) | None => return closed(Closed::NoEndpoint, None, 0.0),
         };
         let Some(first) = decision.choices().next() else { return closed(Closed::NoEndpoint, None, 0.0) };
-        if let Some(why) = self.closed(offer, control, limit, first, &decision) {
+        if let Some(why) = self.closed(offer, control, (limit, now), first, &decision) {
             return closed(why, Some(first.id), first.uncached_tokens);
         }
         let demand = &offer.request.demand;
@@ -371,14 +371,14 @@ impl Brain {
         &self,
         offer: &Offer<'_>,
         control: &FlowControl,
-        limit: f64,
+        (limit, now): (f64, Timestamp),
         first: &Candidate,
         decision: &Decision,
     ) -> Option<Closed> {
         let saturated = |saturation: f64| (saturation >= limit).then_some(Closed::Saturated);
         match control.hold {
             Hold::Prediction { token_budget, tpot } => {
-                let gate = Gate { token_budget, tpot, limit, mirrored: self.mirrored(offer.pool, first.id) };
+                let gate = Gate { token_budget, tpot, limit, mirrored: self.mirrored(offer.pool, first.id, now) };
                 let rates = self.live(offer.pool).map(|live| live.rates).unwrap_or_default();
                 gate::closed(&gate, &offer.request.demand, (&first.supply, first.uncached_tokens), &rates)
             }
@@ -415,12 +415,19 @@ impl Brain {
         Some(routed)
     }
 
-    /// What the others are taken to have sent to `endpoint` since the control plane last spoke.
-    fn mirrored(&self, name: &str, endpoint: EndpointId) -> Work {
+    /// What the others are taken to have sent to `endpoint` since the control plane last spoke. When it has been silent for so
+    /// long that what it told of their work fades, they are taken to have there what this process has.
+    fn mirrored(&self, name: &str, endpoint: EndpointId, now: Timestamp) -> Work {
         let gateways = self.live(name).map_or(1, |live| live.gateways);
-        let others = gateways.saturating_sub(1).saturating_mul(self.workers.max(1));
+        let others = gateways.saturating_sub(1);
         let sent = self.flows.pools.get(name).and_then(|flow| flow.sent.get(&endpoint)).copied().unwrap_or_default();
-        sent.times(others)
+        let sent = sent.times(others.saturating_mul(self.workers.max(1)));
+        let weight = self.weight_of_others(name, now);
+        if weight >= 1.0 {
+            return sent;
+        }
+        let alike = self.in_process(name, endpoint).times(others);
+        sent.scaled(weight).plus(alike.scaled(1.0 - weight))
     }
 
     /// The control plane has told everybody's bookings anew.

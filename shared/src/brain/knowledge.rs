@@ -129,6 +129,18 @@ impl Brain {
         Some(supply(&rows.pool, slot, &local))
     }
 
+    /// What this process has on `endpoint`.
+    pub(super) fn in_process(&self, name: &str, endpoint: EndpointId) -> Work {
+        let slots = self.slots.get(name);
+        let number = slots.and_then(|slots| *slots.numbers.get(slots.slots.get(&endpoint)?.index())?);
+        number.map(|number| self.ledger.in_process(number)).unwrap_or_default()
+    }
+
+    /// How much of what is known of other gateways' work counts at `now`, 0..=1.
+    pub(super) fn weight_of_others(&self, name: &str, now: Timestamp) -> f64 {
+        self.live.get(name).map_or(1.0, |rows| weight_at(now.since(rows.received)))
+    }
+
     /// C on `endpoint` at `now`, everybody's: what a response's time per token is held against.
     pub(crate) fn context_tokens(&mut self, name: &str, endpoint: EndpointId, now: Timestamp) -> u64 {
         let number = self.ledger.number(endpoint);

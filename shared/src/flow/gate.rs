@@ -62,7 +62,7 @@ impl Closed {
 #[must_use]
 pub fn closed(gate: &Gate, demand: &Demand, (supply, uncached): (&Supply, f64), rates: &Rates) -> Option<Closed> {
     let Gate { token_budget, tpot, limit, mirrored } = *gate;
-    let in_flight = in_flight(supply.work) + f64::from(mirrored.waiting);
+    let in_flight = in_flight(supply.work) + in_flight(mirrored);
     if in_flight < 1.0 {
         return None;
     }

@@ -165,6 +165,22 @@ fn a_client_that_leaves_frees_its_place_and_what_was_booked_for_it() {
     assert_eq!((brain.ledger.in_flight(), brain.waiting("p")), (0, 0));
 }
 
+/// What the others did a moment ago they did not go on doing all the time.
+#[test]
+fn when_the_control_plane_is_silent_other_gateways_have_what_this_one_has() {
+    let mut brain = held(&[1], flow(vec![band(0, 2.0)]));
+    let rows = wire::LivePool { name: "p".to_owned(), gateways: 2, ..wire::LivePool::default() };
+    brain.set_live(wire::Live { epoch: 1, pools: vec![rows] }, at(0)).unwrap();
+    let mut first = ask(&mut brain, "first", "", 10);
+    assert!(is_steered(&first.effects));
+    first.on(Input::Ended, &mut brain, at(20));
+    let mut soon = ask(&mut brain, "second", "", 30);
+    ticket(&soon);
+    soon.on(Input::Ended, &mut brain, at(40));
+    let later = ask(&mut brain, "third", "", 3000);
+    assert!(is_steered(&later.effects), "{:?}", later.effects);
+}
+
 #[test]
 fn an_empty_pool_is_waited_for_and_then_it_is_503() {
     let mut brain = held(&[], flow(vec![band(0, 0.5)]));
