@@ -155,9 +155,10 @@ impl Workload {
             let first = self.chats.begin();
             return Arrival { at: self.clock, prompt: first.prompt, conversation: Some(first.conversation), tenant: 0 };
         }
-        let (prompt, tenant) = match self.kind {
-            Kind::NoisyRate | Kind::NoisyLength => self.neighbours(),
-            kind => (self.prompt(kind), 0),
+        let (prompt, tenant) = if matches!(self.kind, Kind::NoisyRate | Kind::NoisyLength) {
+            self.neighbours()
+        } else {
+            (self.prompt(self.kind), 0)
         };
         Arrival { at: self.clock, prompt, conversation: None, tenant }
     }

@@ -6,7 +6,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::panic,
     reason = "functions that tests share are test code too, though clippy counts only #[test] functions as such"
 )]
 
