@@ -56,6 +56,8 @@ pub(crate) struct Request {
     mode: Mode,
     /// Body bytes already read; the host's buffer keeps them while the body is held.
     read: usize,
+    /// Its place while it waits for its turn.
+    place: Option<Ticket>,
 }
 
 /// A stream as the SDK sees it.
@@ -66,7 +68,8 @@ pub(crate) struct Stream {
 
 impl Stream {
     pub(crate) fn new(context_id: u32, config: &PluginConfig) -> Self {
-        let request = Request { lifecycle: Lifecycle::default(), plan: config.plan(), mode: config.mode, read: 0 };
+        let request =
+            Request { lifecycle: Lifecycle::default(), plan: config.plan(), mode: config.mode, read: 0, place: None };
         Self { context_id, request: Rc::new(RefCell::new(request)) }
     }
 
@@ -110,7 +113,7 @@ impl Stream {
             Outcome::Answered => Action::Pause,
             Outcome::Held | Outcome::GoesOn => Action::Continue,
             Outcome::Waits(ticket) => {
-                vm::with(|vm| vm.queued.insert(ticket, (self.context_id, Rc::clone(&self.request))));
+                queue(ticket, self.context_id, &self.request);
                 Action::Pause
             }
         }
@@ -123,7 +126,8 @@ impl Stream {
             self.step(Input::Ended, vm::now());
             vm::with(|vm| {
                 vm.held.forget(self.context_id);
-                vm.queued.retain(|_, (context_id, _)| *context_id != self.context_id);
+                let place = self.request.try_borrow().ok().and_then(|request| request.place);
+                place.map(|ticket| vm.queued.remove(&ticket));
             });
         }
     }
@@ -152,6 +156,14 @@ impl Stream {
     fn is_queued(&self) -> bool {
         self.request.try_borrow().is_ok_and(|request| request.lifecycle.is_queued())
     }
+}
+
+/// Keeps a request until its turn comes.
+fn queue(ticket: Ticket, context_id: u32, request: &Rc<RefCell<Request>>) {
+    if let Ok(mut request) = request.try_borrow_mut() {
+        request.place = Some(ticket);
+    }
+    vm::with(|vm| vm.queued.insert(ticket, (context_id, Rc::clone(request))));
 }
 
 fn step(request: &Rc<RefCell<Request>>, input: Input<'_>, now: Timestamp) -> Vec<Effect> {
@@ -338,9 +350,7 @@ fn resume(context_id: u32, request: &Rc<RefCell<Request>>, input: Input<'_>, now
     }
     match effects::carry_out(step(request, input, now), mode) {
         Outcome::Answered => {}
-        Outcome::Waits(ticket) => {
-            vm::with(|vm| vm.queued.insert(ticket, (context_id, Rc::clone(request))));
-        }
+        Outcome::Waits(ticket) => queue(ticket, context_id, request),
         Outcome::Held | Outcome::GoesOn => {
             if let Err(error) = host::continue_request() {
                 host::log(Level::Error, &format!("kvasir: cannot resume a held request: {error}"));

@@ -11,9 +11,9 @@ mod preview;
 mod reader;
 mod request;
 mod response;
+mod wanted;
 
 pub use preview::{Preview, preview};
-pub(crate) use request::refusal;
 
 use std::ops::Range;
 
@@ -25,7 +25,7 @@ use crate::identity::EndpointId;
 use crate::scheduling::subset::Subset;
 
 use reader::Reader;
-use request::Wanted;
+use wanted::Wanted;
 
 /// What the shell was told.
 #[derive(Clone, Copy, Debug)]

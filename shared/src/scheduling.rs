@@ -7,6 +7,7 @@ pub mod picker;
 pub mod profile;
 pub mod subset;
 
+use crate::api::{NoEndpointReason, Reject};
 use crate::draw::Draw;
 use crate::identity::{EndpointId, Slot};
 use crate::table::Pool;
@@ -90,6 +91,22 @@ impl Decision {
 pub struct NoCandidate {
     /// Empty: the pool has no endpoints.
     pub dropped: Vec<(Slot, Dropped)>,
+}
+
+impl From<&NoCandidate> for Reject {
+    fn from(none: &NoCandidate) -> Self {
+        let any = |which: fn(Dropped) -> bool| none.dropped.iter().any(|&(_, reason)| which(reason));
+        let reason = if none.dropped.is_empty() {
+            NoEndpointReason::EmptyPool
+        } else if any(|reason| matches!(reason, Dropped::Filter(_))) {
+            NoEndpointReason::Excluded
+        } else if any(|reason| reason == Dropped::Draining) {
+            NoEndpointReason::NoneReady
+        } else {
+            NoEndpointReason::AllFiltered
+        };
+        Self::NoEndpoint { reason }
+    }
 }
 
 /// Chooses. `local` is indexed by slot; `blind_seconds` is the mean age of what is known of other gateways' bookings.

@@ -9,7 +9,7 @@ use crate::table::flow::{Band, Fairness, Order};
 /// What a band can be owed, pod-seconds, and what it can owe.
 const MOST_CREDIT: f64 = 0.5;
 const LEAST_CREDIT: f64 = -1.0;
-/// Tenants that nobody asks for are forgotten when there are more of them than this.
+/// Tenants of whom nobody waits are forgotten when there are more of them than this.
 const REMEMBERED: usize = 1024;
 /// `Fairness::LeastService` forgets half of a tenant's service in this time, seconds.
 const HALF_LIFE: f64 = 60.0;
@@ -69,6 +69,11 @@ impl<T> Tenant<T> {
 impl<T> Lane<T> {
     pub(super) const fn len(&self) -> usize {
         self.waiting
+    }
+
+    #[cfg(test)]
+    pub(super) fn tenants(&self) -> usize {
+        self.tenants.len()
     }
 
     pub(super) const fn bytes(&self) -> u64 {
@@ -177,9 +182,19 @@ impl<T> Lane<T> {
         if band.fairness == Fairness::RoundRobin {
             tenant.clone_into(&mut self.last);
         }
-        if self.tenants.len() > REMEMBERED {
+        self.forget_tenants();
+    }
+
+    /// Clients name their tenants: what is remembered of those that do not wait is bounded. Those that would start at the
+    /// virtual time anyway go first.
+    fn forget_tenants(&mut self) {
+        let most = REMEMBERED + 2 * self.waiting;
+        if self.tenants.len() > most {
             let reached = self.reached;
             self.tenants.retain(|_, tenant| !tenant.waiting.is_empty() || tenant.service > reached);
+        }
+        if self.tenants.len() > most {
+            self.tenants.retain(|_, tenant| !tenant.waiting.is_empty());
         }
     }
 

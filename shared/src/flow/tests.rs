@@ -108,6 +108,17 @@ fn a_correction_moves_the_tenant() {
 }
 
 #[test]
+fn clients_that_invent_tenants_fill_no_memory_and_push_out_nobody_who_waits() {
+    let control = control(vec![band(Order::FirstCome, Fairness::PodSeconds)]);
+    let mut queue = queue(&control, vec![waiting(1, 0, "waits")]);
+    for number in 0..20_000 {
+        queue.charge(&Claim { band: 0, tenant: format!("t{number}") }, 1.0, &control, at(0));
+        assert!(queue.lanes[0].tenants() <= 1100);
+    }
+    assert_eq!(queue.nth(0, 0, &control, at(0)).unwrap().load, 1);
+}
+
+#[test]
 fn round_robin_takes_turns_by_request_and_none_goes_by_order_alone() {
     let all = || [(1, "a"), (2, "a"), (3, "a"), (4, "b"), (5, "c")].map(|(n, t)| waiting(n, 0, t)).to_vec();
     let fair = |fairness| control(vec![band(Order::FirstCome, fairness)]);

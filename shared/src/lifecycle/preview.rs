@@ -3,7 +3,8 @@
 
 use serde::Serialize;
 
-use super::request::{self, Body, Wanted};
+use super::request;
+use super::wanted::{self, Body, Wanted};
 use super::{Ask, Plan};
 use crate::api::{BodyScanner, BodyUse, ErrorReply, KeySearch, Reject, reply};
 use crate::brain::Brain;
@@ -48,7 +49,7 @@ fn wanted(
     }
     let body_use = request::body_use(headers);
     if body_use == BodyUse::Nothing {
-        return request::unread(plan, brain);
+        return wanted::unread(plan, brain);
     }
     if let Some(limit_bytes) = request::body_limit(plan, brain).filter(|&limit| body.len() as u64 > limit) {
         return Err(Reject::BodyTooLarge { limit_bytes });
@@ -56,12 +57,12 @@ fn wanted(
     let BodyUse::Routing(kind) = body_use else {
         let mut search = KeySearch::default();
         search.push(body).and_then(|()| search.finish().map(|_| ())).map_err(Reject::BadBody)?;
-        return request::unread(plan, brain);
+        return wanted::unread(plan, brain);
     };
     let mut scanner = BodyScanner::new(kind);
     scanner.push(body).map_err(Reject::BadBody)?;
     let view = scanner.finish().map_err(Reject::BadBody)?;
-    request::wanted(&view, Body { kind, bytes: Some(body) }, plan, brain, now)
+    wanted::wanted(&view, Body { kind, bytes: Some(body) }, plan, brain, now)
 }
 
 fn choose<'a>(
@@ -70,12 +71,12 @@ fn choose<'a>(
     (ask, wanted): (&Ask, &Wanted),
     now: Timestamp,
 ) -> Result<Preview<'a>, Reject> {
-    let request = request::request(ask, wanted, plan, brain);
+    let request = wanted::request(ask, wanted, plan, brain);
     let unknown = || Reject::UnknownPool { pool: wanted.pool.clone() };
     let table = brain.table();
     let (name, pool) = table.pools.get_key_value(&wanted.pool).ok_or_else(unknown)?;
     let decided = brain.decide(name, &wanted.prompt(), &request, now).ok_or_else(unknown)?;
-    let decision = decided.map_err(|none| request::refusal(&none))?;
+    let decision = decided.map_err(|none| Reject::from(&none))?;
     Ok(Preview {
         destination: brain.destination(name, decision.choices()),
         explanation: Explanation {

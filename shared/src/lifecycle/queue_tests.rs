@@ -193,6 +193,49 @@ fn an_empty_pool_is_waited_for_and_then_it_is_503() {
 }
 
 #[test]
+fn what_is_no_inference_request_or_cannot_be_held_never_waits() {
+    let mut brain = held(&[1], flow(vec![band(0, 9.0)]));
+    let _busy = ask(&mut brain, "busy", "", 0);
+    let headers: [(&[u8], &[u8]); 2] = [(b":method", b"GET"), (b":path", b"/v1/models")];
+    let listing = Input::RequestHeaders { headers: &headers, end_of_stream: true };
+    assert!(is_steered(&Lifecycle::default().on(listing, &mut brain, &Plan::default(), at(1))));
+    let headers: [(&[u8], &[u8]); 2] = [(b":method", b"POST"), (b":path", CHAT.as_bytes())];
+    let mut unheld = Lifecycle::default();
+    let begin = Input::RequestHeaders { headers: &headers, end_of_stream: false };
+    unheld.on(begin, &mut brain, &Plan::default(), at(1));
+    assert!(is_steered(&unheld.on(Input::BodyOverdue, &mut brain, &Plan::default(), at(2))));
+}
+
+#[test]
+fn whoever_waits_in_a_pool_that_lost_its_endpoints_is_told_so_tried_or_not() {
+    let mut brain = held(&[1], wire::FlowControl { skip: 0, ..flow(vec![band(0, 9.0)]) });
+    let _busy = ask(&mut brain, "busy", "", 0);
+    let mut waiting: Vec<Driven> = (0..3).map(|n| ask(&mut brain, &format!("r{n}"), "", 1)).collect();
+    let gone = wire::PoolChange { name: "p".to_owned(), removed_slots: vec![0], ..wire::PoolChange::default() };
+    let delta = wire::Segment { epoch: 1, version: 2, part: 0, parts: 0, pools: vec![gone] };
+    brain.fold(&prost::Message::encode_to_vec(&delta), at(2)).unwrap();
+    brain.pump(at(9001));
+    assert_eq!(brain.turns().len(), 3);
+    for driven in &mut waiting {
+        let (status, reason, _) = refusal(&driven.on(Input::Turn, &mut brain, at(9001)));
+        assert_eq!((status, reason.as_str()), (503, "rejected-no-endpoints"));
+    }
+}
+
+#[test]
+fn no_service_level_that_a_client_names_makes_it_wait_for_ever() {
+    let mut brain = held(&[1], flow(vec![band(0, 9.0)]));
+    let _busy = ask(&mut brain, "busy", "", 0);
+    let headers = [("x-request-id", "patient"), ("x-llm-d-slo-ttft-ms", "1e12")];
+    let patient = post(&mut brain, CHAT, &headers, chat_body("m", "patient").as_bytes(), at(1));
+    let place = ticket(&patient);
+    brain.pump(at(600_000));
+    assert!(brain.turns().is_empty());
+    brain.pump(at(600_001));
+    assert_eq!(brain.turns(), [place]);
+}
+
+#[test]
 fn a_full_queue_refuses_at_once() {
     let mut brain = held(&[1], wire::FlowControl { max_requests: 1, ..flow(vec![band(0, 9.0)]) });
     let _busy = ask(&mut brain, "busy", "", 0);

@@ -3,7 +3,7 @@
 //! A body that is only searched routes nothing: its request goes where one without a body goes.
 
 use super::Plan;
-use super::request::{self, Body, Wanted};
+use super::wanted::{self, Body, Wanted};
 use crate::api::{ApiKind, BodyError, BodyScanner, BodyUse, KeySearch, Reject};
 use crate::brain::Brain;
 use crate::clock::Timestamp;
@@ -56,10 +56,10 @@ impl Reader {
         match self {
             Self::Prompt { kind, scanner, body } => {
                 let view = scanner.finish().map_err(Reject::BadBody)?;
-                request::wanted(&view, Body { kind: *kind, bytes: body.as_deref() }, plan, brain, now)
+                wanted::wanted(&view, Body { kind: *kind, bytes: body.as_deref() }, plan, brain, now)
             }
             Self::Search(search) => {
-                let mut wanted = request::unread(plan, brain)?;
+                let mut wanted = wanted::unread(plan, brain)?;
                 wanted.forbidden_keys = search.finish().map_err(Reject::BadBody)?.to_vec();
                 Ok(wanted)
             }

@@ -1,0 +1,147 @@
+//! May a request go now? The decision that it would get, held against what keeps requests waiting.
+
+use core::time::Duration;
+
+use super::Trial;
+use super::held::Aim;
+use crate::brain::Brain;
+use crate::clock::Timestamp;
+use crate::flow::gate::{self, Closed, Gate};
+use crate::identity::EndpointId;
+use crate::scheduling::Decision;
+use crate::scheduling::candidate::Candidate;
+use crate::table::flow::{FlowControl, Hold};
+use crate::table::live::Work;
+
+/// What was decided for a request that waits stands this long, unless its endpoint opens before.
+const DECISION_STANDS: Duration = Duration::from_millis(20);
+
+/// What trying a request gives.
+pub(super) enum Tried {
+    /// It goes.
+    Go(Box<Decision>),
+    /// Its first token would come too late.
+    Late,
+    /// It has to wait.
+    Closed(Aim),
+}
+
+impl Brain {
+    /// Nothing has changed for it: the decision is fresh, and its endpoint is still closed by the books alone.
+    pub(super) fn still_closed(
+        &self,
+        (trial, aim): (&Trial<'_>, Aim),
+        control: &FlowControl,
+        limit: f64,
+        now: Timestamp,
+    ) -> bool {
+        if now.since(aim.decided) >= DECISION_STANDS {
+            return false;
+        }
+        let name = trial.pool;
+        match (control.hold, aim.endpoint) {
+            (Hold::Prediction { token_budget, tpot }, Some(endpoint)) => {
+                let Some(supply) = self.books(name, endpoint, now) else { return false };
+                let gate = Gate { token_budget, tpot, limit, mirrored: self.mirrored(name, endpoint, now) };
+                let rates = self.live(name).map(|live| live.rates).unwrap_or_default();
+                gate::closed(&gate, &trial.request.demand, (&supply, aim.uncached), &rates).is_some()
+            }
+            (Hold::Utilization { .. } | Hold::Concurrency { .. }, _) | (_, None) => true,
+        }
+    }
+
+    /// Would it go now, and where; `arrived`: since when it waits.
+    pub(super) fn attempt(
+        &self,
+        trial: &Trial<'_>,
+        control: &FlowControl,
+        (limit, band): (f64, usize),
+        arrived: Timestamp,
+        now: Timestamp,
+    ) -> Tried {
+        let closed = |why, endpoint, uncached| Tried::Closed(Aim { endpoint, uncached, why, decided: now });
+        let decision = match self.decide(trial.pool, &trial.prompt, &trial.request, now) {
+            Some(Ok(decision)) => decision,
+            Some(Err(_)) | None => return closed(Closed::NoEndpoint, None, 0.0),
+        };
+        let Some(first) = decision.choices().next() else { return closed(Closed::NoEndpoint, None, 0.0) };
+        if let Some(why) = self.closed(trial, control, (limit, now), first, &decision) {
+            return closed(why, Some(first.id), first.uncached_tokens);
+        }
+        let demand = &trial.request.demand;
+        let rates = self.live(trial.pool).map(|live| live.rates).unwrap_or_default();
+        let uncached = first.uncached_tokens;
+        let own = first.supply.slowness
+            * (rates.t0 + uncached * (rates.x + rates.y * (demand.prompt_tokens - uncached / 2.0)));
+        let expected = now.since(arrived).as_secs_f64() + first.terms.own_ttft;
+        let deadline = control.bands.get(band).is_some_and(|band| band.deadline);
+        if deadline && expected > gate::patience(demand, own) {
+            return Tried::Late;
+        }
+        Tried::Go(Box::new(decision))
+    }
+
+    fn closed(
+        &self,
+        trial: &Trial<'_>,
+        control: &FlowControl,
+        (limit, now): (f64, Timestamp),
+        first: &Candidate,
+        decision: &Decision,
+    ) -> Option<Closed> {
+        let saturated = |saturation: f64| (saturation >= limit).then_some(Closed::Saturated);
+        match control.hold {
+            Hold::Prediction { token_budget, tpot } => {
+                let gate = Gate { token_budget, tpot, limit, mirrored: self.mirrored(trial.pool, first.id, now) };
+                let rates = self.live(trial.pool).map(|live| live.rates).unwrap_or_default();
+                gate::closed(&gate, &trial.request.demand, (&first.supply, first.uncached_tokens), &rates)
+            }
+            Hold::Utilization { queue_depth, kv_share } => saturated(utilization(decision, queue_depth, kv_share)),
+            Hold::Concurrency { requests, tokens } => saturated(concurrency(decision, requests, tokens)),
+        }
+    }
+
+    /// What the others are taken to have sent to `endpoint` since the control plane last spoke. When it has been silent for so
+    /// long that what it told of their work fades, they are taken to have there what this process has.
+    fn mirrored(&self, name: &str, endpoint: EndpointId, now: Timestamp) -> Work {
+        let gateways = self.live(name).map_or(1, |live| live.gateways);
+        let others = gateways.saturating_sub(1);
+        let sent = self.flows.pools.get(name).and_then(|flow| flow.sent.get(&endpoint)).copied().unwrap_or_default();
+        let sent = sent.times(others.saturating_mul(self.workers.max(1)));
+        let weight = self.weight_of_others(name, now);
+        if weight >= 1.0 {
+            return sent;
+        }
+        let alike = self.in_process(name, endpoint).times(others);
+        sent.scaled(weight).plus(alike.scaled(1.0 - weight))
+    }
+}
+
+/// llm-d's utilization detector, over the candidates; one without a fresh scrape counts by what is booked.
+fn utilization(decision: &Decision, queue_depth: f64, kv_share: f64) -> f64 {
+    let of = |candidate: &Candidate| {
+        let scraped = candidate.scraped;
+        let waiting = scraped.map_or(candidate.supply.work.waiting, |scrape| scrape.waiting);
+        (f64::from(waiting) / queue_depth).max(scraped.map_or(0.0, |scrape| scrape.kv_used) / kv_share)
+    };
+    let sum: f64 = decision.candidates.iter().map(of).sum();
+    sum / count(decision)
+}
+
+/// llm-d's concurrency detector: in flight over the limits of all.
+fn concurrency(decision: &Decision, requests: Option<f64>, tokens: Option<f64>) -> f64 {
+    let works = || decision.candidates.iter().map(|candidate| candidate.supply.work);
+    let in_flight: f64 = works().map(|work| f64::from(work.waiting) + f64::from(work.decoding)).sum();
+    let queued: f64 = works().map(|work| to_f64(work.queued_tokens)).sum();
+    let share = |sum: f64, limit: Option<f64>| limit.map_or(0.0, |limit| sum / (limit * count(decision)));
+    share(in_flight, requests).max(share(queued, tokens))
+}
+
+fn count(decision: &Decision) -> f64 {
+    f64::from(u32::try_from(decision.candidates.len()).unwrap_or(u32::MAX).max(1))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "token counts stay far below 2^53")]
+const fn to_f64(count: u64) -> f64 {
+    count as f64
+}

@@ -1,0 +1,170 @@
+//! What a request that was read asks for: whose endpoints, which model, which prompt as a chain of keys, how much of what.
+
+use std::ops::Range;
+
+use super::{Ask, Plan};
+use crate::api::{ApiKind, NoEndpointReason, PromptView, Reject, RequestView};
+use crate::brain::{Brain, Prompt};
+use crate::clock::Timestamp;
+use crate::prefix::{ChainRoot, chain};
+use crate::scheduling::Request;
+use crate::scheduling::cost::Demand;
+use crate::scheduling::explanation::PrefixSource;
+use crate::table::Pool;
+use crate::template::{Bypass, Unrendered};
+
+/// A whole body: what it is, and its bytes where some model's prompts are rendered.
+#[derive(Clone, Copy)]
+pub(super) struct Body<'a> {
+    pub(super) kind: ApiKind,
+    pub(super) bytes: Option<&'a [u8]>,
+}
+
+/// What a request asks for: whose endpoints, which model, which prompt, and what is expected of the response.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) pool: String,
+    model: Option<u32>,
+    pub(super) chain: Chain,
+    /// `None`: the body is not read, the response not watched.
+    pub(super) watch: Option<Watch>,
+    pub(super) forbidden_keys: Vec<Range<u64>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Watch {
+    whole_body: bool,
+    output: Option<u32>,
+    kind: ApiKind,
+}
+
+/// A prompt as its chain keys.
+#[derive(Debug, Default)]
+pub(super) struct Chain {
+    pub(super) keys: Vec<u64>,
+    pub(super) bytes: u64,
+    pub(super) tokens: Option<u32>,
+    source: PrefixSource,
+}
+
+impl Wanted {
+    pub(super) fn prompt(&self) -> Prompt<'_> {
+        let Chain { keys, bytes, tokens, source } = &self.chain;
+        Prompt { chain: keys, bytes: *bytes, tokens: *tokens, rendered: *source == PrefixSource::Exact }
+    }
+
+    pub(super) fn whole_body(&self) -> bool {
+        self.watch.as_ref().is_none_or(|watch| watch.whole_body)
+    }
+
+    pub(super) fn source(&self) -> &PrefixSource {
+        &self.chain.source
+    }
+}
+
+/// Requests whose bodies are not read go to the pod with the least work.
+pub(super) fn unread(plan: &Plan, brain: &Brain) -> Result<Wanted, Reject> {
+    let name = plan.pool.as_deref().or_else(|| brain.pool_for(None)).map(str::to_owned);
+    let name = name.or_else(|| brain.table().pools.keys().next().cloned());
+    let pool = name.ok_or(Reject::NoEndpoint { reason: NoEndpointReason::EmptyPool })?;
+    let chain = Chain { tokens: Some(0), ..Chain::default() };
+    Ok(Wanted { pool, model: None, chain, watch: None, forbidden_keys: Vec::new() })
+}
+
+pub(super) fn wanted(
+    view: &RequestView<'_>,
+    body: Body<'_>,
+    plan: &Plan,
+    brain: &Brain,
+    now: Timestamp,
+) -> Result<Wanted, Reject> {
+    let unknown = || Reject::UnknownModel { model: view.model.to_owned() };
+    let named = plan.pool.clone().or_else(|| brain.pool_for(Some(view.model)).map(str::to_owned));
+    let name = named.ok_or_else(unknown)?;
+    let Some(pool) = brain.pool(&name) else { return Err(Reject::UnknownPool { pool: name }) };
+    let model = pool.model_index(view.model).ok_or_else(unknown)?;
+    let row = pool.model(model);
+    let base = row.and_then(|row| row.base.as_deref());
+    let root = ChainRoot::new(base.unwrap_or(view.model), base.map(|_| view.model), view.cache_salt);
+    let renderer = brain.renderers.get(&name, base.unwrap_or(view.model));
+    let rendered = renderer.zip(body.bytes).map(|(renderer, bytes)| renderer.prompt(body.kind, bytes, now));
+    let chain = match rendered {
+        Some(Ok(text)) => exact_chain(root, pool, [text.as_bytes()]),
+        Some(Err(Unrendered::Bypass(Bypass::TokenIds))) => tokens_chain(root, pool, base.unwrap_or(view.model), view),
+        Some(Err(why)) => {
+            Chain { source: PrefixSource::Learned(Some(why.to_string())), ..learned_chain(root, pool, view) }
+        }
+        None => learned_chain(root, pool, view),
+    };
+    let watch = Watch { whole_body: !view.stream, output: view.max_output_tokens, kind: body.kind };
+    let forbidden_keys = view.forbidden_keys.to_vec();
+    Ok(Wanted { pool: name, model, chain, watch: Some(watch), forbidden_keys })
+}
+
+fn chunk_bytes(pool: &Pool) -> usize {
+    usize::try_from(pool.settings.chunk_bytes).unwrap_or(usize::MAX)
+}
+
+/// The chain of a prompt whose bytes are those that its engine's tokens stand for.
+fn exact_chain<'a>(root: ChainRoot, pool: &Pool, text: impl IntoIterator<Item = &'a [u8]>) -> Chain {
+    let (mut keys, mut bytes) = (Vec::new(), 0_u64);
+    let counted = text.into_iter().inspect(|piece| bytes += piece.len() as u64);
+    chain(root, chunk_bytes(pool), counted, &mut keys);
+    Chain { keys, bytes, tokens: None, source: PrefixSource::Exact }
+}
+
+/// The chain of what a prompt's token ids stand for; learned where that is not known.
+fn tokens_chain(root: ChainRoot, pool: &Pool, model: &str, view: &RequestView<'_>) -> Chain {
+    let learned = |why: String| Chain { source: PrefixSource::Learned(Some(why)), ..learned_chain(root, pool, view) };
+    let PromptView::Tokens(ids) = &view.prompt else { return learned(Bypass::TokenIds.to_string()) };
+    let Some(vocabulary) = pool.vocabularies.get(model) else { return learned(Bypass::TokenIds.to_string()) };
+    match vocabulary.decode(ids.iter()) {
+        Ok(text) => {
+            let tokens = Some(u32::try_from(ids.count()).unwrap_or(u32::MAX));
+            Chain { tokens, ..exact_chain(root, pool, text) }
+        }
+        Err(why) => learned(why.to_string()),
+    }
+}
+
+fn learned_chain(root: ChainRoot, pool: &Pool, view: &RequestView<'_>) -> Chain {
+    let chunk = chunk_bytes(pool);
+    let mut keys = Vec::new();
+    let (bytes, tokens) = match &view.prompt {
+        PromptView::Text(text) => {
+            keys.reserve_exact(text.len_bytes() / chunk);
+            chain(root, chunk, text.pieces(), &mut keys);
+            (text.len_bytes() as u64, None)
+        }
+        PromptView::Tokens(ids) => {
+            chain(root, chunk, [ids.bytes()], &mut keys);
+            (ids.bytes().len() as u64, Some(u32::try_from(ids.count()).unwrap_or(u32::MAX)))
+        }
+    };
+    Chain { keys, bytes, tokens, source: PrefixSource::Learned(None) }
+}
+
+/// What the scheduler must know of it.
+pub(super) fn request<'a>(ask: &Ask, wanted: &Wanted, plan: &'a Plan, brain: &Brain) -> Request<'a> {
+    let rates = brain.live(&wanted.pool).map(|live| live.rates).unwrap_or_default();
+    let settings = brain.pool(&wanted.pool).map(|pool| pool.settings.clone()).unwrap_or_default();
+    let prompt_tokens =
+        wanted.chain.tokens.map_or_else(|| to_f64(wanted.chain.bytes) / rates.bytes_per_token.max(0.25), f64::from);
+    let expected = match &wanted.watch {
+        None | Some(Watch { kind: ApiKind::Embeddings, .. }) => 1.0,
+        // A bound below what is usual is believed; above it says nothing.
+        Some(watch) => watch.output.map_or(rates.output_tokens, |most| rates.output_tokens.min(f64::from(most))),
+    };
+    let demand = Demand {
+        prompt_tokens,
+        output_tokens: expected.max(1.0),
+        slo_ttft: ask.slo_ttft.unwrap_or(settings.slo_ttft),
+        slo_tpot: ask.slo_tpot.unwrap_or(settings.slo_tpot),
+    };
+    Request { model: wanted.model, demand, session: ask.session, subset: plan.subset.as_ref(), seed: ask.seed }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "byte counts stay far below 2^53")]
+const fn to_f64(count: u64) -> f64 {
+    count as f64
+}
