@@ -146,9 +146,9 @@ pub fn schedule(
         if outcome.chosen.is_empty() {
             return Err(NoCandidate { dropped });
         }
-        let profile::Outcome { chosen, scores } = outcome;
-        let decision = Decision { chosen, candidates, dropped, last_resort, ..Decision::default() };
-        return Ok(Decision { scores: Some(scores), ..decision });
+        let profile::Outcome { chosen, scores, by_session } = outcome;
+        let scores = Some(scores);
+        return Ok(Decision { chosen, candidates, dropped, last_resort, by_session, scores, band: 0.0 });
     }
     let Some(best) = candidates.iter().min_by(|a, b| a.cost.total_cmp(&b.cost)) else {
         return Err(NoCandidate { dropped });

@@ -8,6 +8,7 @@
 //! An engine with cache groups beside full attention (`sides`) goes on only where all of them can: such boundaries are
 //! published as holders of their own (`checkpoints`), beside who holds the chunk.
 
+mod aside;
 mod block;
 mod checkpoints;
 mod chunks;

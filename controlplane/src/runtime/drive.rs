@@ -59,8 +59,7 @@ pub async fn start(Options { config, config_path, epp }: Options) -> Result<Runn
     let (settled, settled_reader) = watch::channel(hub.is_none());
 
     let Published { tables, publishing, hints, picker } = publish_tables(&store, &metrics, epp, &shutdown);
-    let door = listeners.events.map(|listener| open_door(listener, &metrics, &shutdown.sources));
-    let events = door.as_ref().map(|door| door.address);
+    let (door, events) = listeners.events.map(|listener| open_door(listener, &metrics, &shutdown.sources)).unzip();
     let mut pools = Pools {
         door,
         news: publishing.news.clone(),
@@ -185,13 +184,17 @@ fn endpoint_picker(
 }
 
 /// Lets engines in that publish by connecting.
-fn open_door(listener: TcpListener, metrics: &Metrics, (stop, tasks): &(CancellationToken, TaskTracker)) -> Door {
+fn open_door(
+    listener: TcpListener,
+    metrics: &Metrics,
+    (stop, tasks): &(CancellationToken, TaskTracker),
+) -> (Door, SocketAddr) {
     let address = local(&listener, SocketAddr::from(([0, 0, 0, 0], 0)));
     let gate = Gate::new();
     metrics.collect(Box::new(DoorCollector(gate.clone())));
     tasks.spawn(gate.clone().serve(listener, Pace::default(), stop.clone()));
     info!(%address, "KV events are heard");
-    Door { gate, address }
+    (Door { gate, address }, address)
 }
 
 /// Sockets that listen already, so that their addresses are known before anything else starts.

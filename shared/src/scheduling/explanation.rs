@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::candidate::Dropped;
 use super::{Decision, Request};
+use crate::identity::Slot;
 use crate::table::Pool;
 use crate::table::profile::Profile;
 
@@ -139,44 +140,12 @@ pub fn explain<'a>(
     request: &Request<'_>,
     decision: &Decision,
 ) -> Explanation<'a> {
-    let address = |slot: crate::identity::Slot| {
-        pool.endpoints.get(slot.index()).and_then(Option::as_ref).map_or("", |endpoint| endpoint.address.as_str())
-    };
-    let mut order: Vec<usize> = (0..decision.candidates.len()).collect();
-    let rank = |index: usize| decision.chosen.iter().position(|&chosen| chosen == index);
-    let score = |index: usize| decision.scores.as_ref().and_then(|scores| scores.totals.get(index)).copied();
-    let cost = |index: usize| decision.candidates.get(index).map_or(f64::INFINITY, |candidate| candidate.cost);
-    let worse = |index: usize| score(index).map_or_else(|| cost(index), |score| -score);
-    order.sort_by(|&a, &b| {
-        let ranks = rank(a).unwrap_or(usize::MAX).cmp(&rank(b).unwrap_or(usize::MAX));
-        ranks.then(worse(a).total_cmp(&worse(b)))
-    });
     let profile = pool.settings.profile.as_deref().filter(|_| decision.scores.is_some());
-    let candidates = order.iter().filter_map(|&index| {
-        let candidate = decision.candidates.get(index)?;
-        let (supply, terms) = (&candidate.supply, &candidate.terms);
-        Some(ExplainedCandidate {
-            endpoint: address(candidate.slot),
-            choice: rank(index).map(|rank| rank + 1),
-            score: score(index).map(to_4_digits),
-            scores: scores_of(decision, profile, index),
-            cost_ms: to_ms(candidate.cost),
-            own_ttft_ms: to_ms(terms.own_ttft),
-            queue_harm_ms: to_ms(terms.queue_harm),
-            stall_ms: to_ms(terms.stall),
-            decode_harm_ms: to_ms(terms.decode_harm),
-            preemption_risk_ms: to_ms(terms.preemption_risk),
-            matched_tokens: rounded(supply.matched_tokens),
-            reload_tokens: rounded(supply.reload_tokens),
-            uncached_tokens: rounded(candidate.uncached_tokens),
-            waiting: supply.work.waiting,
-            decoding: supply.work.decoding,
-            queued_tokens: supply.work.queued_tokens,
-            context_tokens: supply.work.context_tokens,
-            kv_used: to_4_digits(supply.kv_used),
-            slowness: supply.slowness,
-        })
-    });
+    let candidates = ranking(decision).into_iter().filter_map(|index| candidate(pool, decision, index));
+    let drop = |&(slot, reason): &(Slot, Dropped)| ExplainedDrop {
+        endpoint: address(pool, slot),
+        reason: named(reason, pool),
+    };
     Explanation {
         pool: name,
         table_version,
@@ -192,12 +161,60 @@ pub fn explain<'a>(
         profile: profile.map(|profile| profile.name.as_str()),
         waited_ms: None,
         candidates: candidates.collect(),
-        dropped: decision
-            .dropped
-            .iter()
-            .map(|&(slot, reason)| ExplainedDrop { endpoint: address(slot), reason: named(reason, pool) })
-            .collect(),
+        dropped: decision.dropped.iter().map(drop).collect(),
     }
+}
+
+fn address(pool: &Pool, slot: Slot) -> &str {
+    pool.endpoints.get(slot.index()).and_then(Option::as_ref).map_or("", |endpoint| endpoint.address.as_str())
+}
+
+/// The candidates, best first: those that were chosen in their order, then the others by score or cost.
+fn ranking(decision: &Decision) -> Vec<usize> {
+    let cost = |index: usize| decision.candidates.get(index).map_or(f64::INFINITY, |candidate| candidate.cost);
+    let worse = |index: usize| total(decision, index).map_or_else(|| cost(index), |score| -score);
+    let mut order: Vec<usize> = (0..decision.candidates.len()).collect();
+    order.sort_by(|&a, &b| {
+        let ranks = rank(decision, a).unwrap_or(usize::MAX).cmp(&rank(decision, b).unwrap_or(usize::MAX));
+        ranks.then(worse(a).total_cmp(&worse(b)))
+    });
+    order
+}
+
+/// The place in the steering header of the candidate at `index`, from 0.
+fn rank(decision: &Decision, index: usize) -> Option<usize> {
+    decision.chosen.iter().position(|&chosen| chosen == index)
+}
+
+/// What the profile made of the candidate at `index`.
+fn total(decision: &Decision, index: usize) -> Option<f64> {
+    decision.scores.as_ref().and_then(|scores| scores.totals.get(index)).copied()
+}
+
+fn candidate<'a>(pool: &'a Pool, decision: &Decision, index: usize) -> Option<ExplainedCandidate<'a>> {
+    let candidate = decision.candidates.get(index)?;
+    let (supply, terms) = (&candidate.supply, &candidate.terms);
+    Some(ExplainedCandidate {
+        endpoint: address(pool, candidate.slot),
+        choice: rank(decision, index).map(|rank| rank + 1),
+        score: total(decision, index).map(to_4_digits),
+        scores: scores_of(decision, pool.settings.profile.as_deref(), index),
+        cost_ms: to_ms(candidate.cost),
+        own_ttft_ms: to_ms(terms.own_ttft),
+        queue_harm_ms: to_ms(terms.queue_harm),
+        stall_ms: to_ms(terms.stall),
+        decode_harm_ms: to_ms(terms.decode_harm),
+        preemption_risk_ms: to_ms(terms.preemption_risk),
+        matched_tokens: rounded(supply.matched_tokens),
+        reload_tokens: rounded(supply.reload_tokens),
+        uncached_tokens: rounded(candidate.uncached_tokens),
+        waiting: supply.work.waiting,
+        decoding: supply.work.decoding,
+        queued_tokens: supply.work.queued_tokens,
+        context_tokens: supply.work.context_tokens,
+        kv_used: to_4_digits(supply.kv_used),
+        slowness: supply.slowness,
+    })
 }
 
 /// What each scorer said of the candidate at `index`.

@@ -32,6 +32,8 @@ pub(super) struct Outcome {
     /// Indices into the candidates that are left, best first; empty when the filters left nobody.
     pub(super) chosen: Vec<usize>,
     pub(super) scores: Scores,
+    /// True when the session decided.
+    pub(super) by_session: bool,
 }
 
 /// What filters and scorers may look at.
@@ -65,7 +67,7 @@ pub(super) fn run(
     let preferred = request.session.filter(|_| !profile.weighs_sessions());
     let preferred = preferred.and_then(|id| candidates.iter().position(|candidate| candidate.id == id));
     let chosen = picker::pick(profile.picker, &scores.totals, preferred, choices, &mut draw);
-    Outcome { chosen, scores }
+    Outcome { chosen, scores, by_session: preferred.is_some() }
 }
 
 fn scores(profile: &Profile, pass: &Pass<'_>, candidates: &[Candidate]) -> Scores {

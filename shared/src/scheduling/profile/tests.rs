@@ -319,11 +319,13 @@ fn pickers_draw_as_they_say() {
 fn a_session_is_final_unless_the_profile_weighs_it() {
     let kv = Scorer::Complement(Metric::KvUsed);
     let case = Case { session: Some(1), ..Case::scoring(kv.clone(), vec![scraped(0, 0, 0.1), scraped(0, 0, 0.9)]) };
-    assert_eq!(case.run(1).unwrap().chosen[0], 1);
+    let decision = case.run(1).unwrap();
+    assert_eq!((decision.chosen[0], decision.by_session), (1, true));
     let weighed = |weight| Case {
         scorers: vec![(kv.clone(), 1.0), (Scorer::Session, weight)],
         ..Case { session: Some(1), endpoints: case.endpoints.clone(), prompt: 1.0, ..Case::default() }
     };
     assert_eq!(weighed(0.5).run(1).unwrap().chosen[0], 0);
-    assert_eq!(weighed(1.0).run(1).unwrap().chosen[0], 1);
+    let decision = weighed(1.0).run(1).unwrap();
+    assert_eq!((decision.chosen[0], decision.by_session), (1, false));
 }
