@@ -11,6 +11,7 @@
 
 pub mod api;
 pub mod brain;
+pub mod budget;
 pub mod clock;
 pub mod draw;
 pub mod flow;

@@ -1,6 +1,7 @@
 //! What every decision reads: pools, their models and endpoints, and which prefix is where. It changes only by whole
 //! snapshots and by deltas n -> n+1 (`codec`, `sync`); a refused update leaves it as it was.
 
+pub mod budget;
 pub mod codec;
 pub mod flow;
 pub mod holders;

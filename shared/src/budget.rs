@@ -1,0 +1,255 @@
+//! What each tenant has spent of its tokens and requests a minute: leaky buckets, which hold one minute's worth and drain
+//! at the limit. A bucket holds what the control plane told of all gateways, and what this worker spent since.
+//!
+//! The control plane may have counted a part of that already, so for a moment it counts twice: a limit is rather kept than
+//! broken. Tenants are names that clients may make up, so there is room for so many buckets; the rest share one.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use crate::clock::Timestamp;
+use crate::table::budget::Limits;
+
+/// Buckets of one pool. Who finds none free shares the one of the empty name.
+const MOST_TENANTS: usize = 4096;
+const SECONDS: f64 = 60.0;
+
+/// An amount; below zero it is given back.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Spent {
+    /// Prompt and output tokens.
+    pub tokens: f64,
+    /// Requests.
+    pub requests: f64,
+}
+
+/// Which limit a request would exceed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exceeded {
+    /// Tokens a minute.
+    Tokens,
+    /// Requests a minute.
+    Requests,
+}
+
+/// A request that is over its tenant's limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Over {
+    /// Which one.
+    pub what: Exceeded,
+    /// Its limit a minute.
+    pub limit: f64,
+    /// When there is room for it.
+    pub wait: Duration,
+}
+
+/// What was spent, as far as it has not drained.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Meter {
+    level: Spent,
+    at: Timestamp,
+}
+
+/// One pool's tenants.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Meters {
+    tenants: BTreeMap<String, Tenant>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Tenant {
+    meter: Meter,
+    /// Spent by this worker since it was last told.
+    fresh: Spent,
+}
+
+impl Spent {
+    fn plus(self, other: Self) -> Self {
+        Self { tokens: self.tokens + other.tokens, requests: self.requests + other.requests }
+    }
+
+    fn at_least_nothing(self) -> Self {
+        Self { tokens: self.tokens.max(0.0), requests: self.requests.max(0.0) }
+    }
+
+    /// Nothing of either.
+    #[must_use]
+    pub fn is_nothing(self) -> bool {
+        self.tokens <= 0.0 && self.requests <= 0.0
+    }
+}
+
+impl Meter {
+    /// A bucket that holds so much at `now`.
+    #[must_use]
+    pub fn holding(level: Spent, now: Timestamp) -> Self {
+        Self { level: level.at_least_nothing(), at: now }
+    }
+
+    /// What it holds at `now`; nothing of what is not limited.
+    #[must_use]
+    pub fn level(&self, limits: Limits, now: Timestamp) -> Spent {
+        let passed = now.since(self.at).as_secs_f64();
+        let drained = |level: f64, limit: Option<f64>| limit.map_or(0.0, |limit| level - limit / SECONDS * passed);
+        let Spent { tokens, requests } = self.level;
+        Spent { tokens: drained(tokens, limits.tokens), requests: drained(requests, limits.requests) }
+            .at_least_nothing()
+    }
+
+    /// Takes `spent` in.
+    pub fn add(&mut self, limits: Limits, spent: Spent, now: Timestamp) {
+        *self = Self::holding(self.level(limits, now).plus(spent), now.max(self.at));
+    }
+
+    /// Is there room for `wanted`? A request that is larger than all there is goes when the bucket is empty.
+    #[must_use]
+    pub fn over(&self, limits: Limits, wanted: Spent, now: Timestamp) -> Option<Over> {
+        let level = self.level(limits, now);
+        let over = |what, limit: Option<f64>, level: f64, wanted: f64| {
+            let limit = limit?;
+            let excess = level - (limit - wanted).max(0.0);
+            let wait = Duration::try_from_secs_f64(excess / limit * SECONDS).unwrap_or(Duration::MAX);
+            (excess > 0.0).then_some(Over { what, limit, wait })
+        };
+        let tokens = over(Exceeded::Tokens, limits.tokens, level.tokens, wanted.tokens);
+        let requests = over(Exceeded::Requests, limits.requests, level.requests, wanted.requests);
+        match (tokens, requests) {
+            (Some(tokens), Some(requests)) => Some(if tokens.wait < requests.wait { requests } else { tokens }),
+            (tokens, requests) => tokens.or(requests),
+        }
+    }
+}
+
+impl Meters {
+    /// Is there room for `wanted` of the tenant's?
+    #[must_use]
+    pub fn over(&self, tenant: &str, limits: Limits, wanted: Spent, now: Timestamp) -> Option<Over> {
+        self.tenants.get(self.bucket(tenant))?.meter.over(limits, wanted, now)
+    }
+
+    /// The tenant spent so much.
+    pub fn spend(&mut self, tenant: &str, limits: Limits, spent: Spent, now: Timestamp) {
+        let bucket = self.bucket(tenant);
+        if !self.tenants.contains_key(bucket) {
+            self.tenants.insert(bucket.to_owned(), Tenant::default());
+        }
+        if let Some(tenant) = self.tenants.get_mut(bucket) {
+            tenant.fresh = tenant.fresh.plus(spent);
+            tenant.meter.add(limits, spent, now);
+        }
+    }
+
+    /// The control plane told what the tenants' buckets hold at `now`, all gateways together.
+    pub fn told(&mut self, mut levels: BTreeMap<String, Spent>, now: Timestamp) {
+        for (name, tenant) in core::mem::take(&mut self.tenants) {
+            if !tenant.fresh.is_nothing() {
+                let level = levels.entry(name).or_default();
+                *level = level.plus(tenant.fresh);
+            }
+        }
+        let tenant = |level| Tenant { meter: Meter::holding(level, now), fresh: Spent::default() };
+        self.tenants = levels.into_iter().map(|(name, level)| (name, tenant(level))).collect();
+    }
+
+    /// The name of the bucket that the tenant's requests go into.
+    fn bucket<'a>(&self, tenant: &'a str) -> &'a str {
+        if self.tenants.len() < MOST_TENANTS || self.tenants.contains_key(tenant) { tenant } else { "" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::{Strategy, prop_assert, prop_oneof, proptest};
+
+    use super::*;
+    use crate::testing::at;
+
+    const LIMITS: Limits = Limits { tokens: Some(6000.0), requests: Some(60.0) };
+
+    const fn spent(tokens: f64, requests: f64) -> Spent {
+        Spent { tokens, requests }
+    }
+
+    #[test]
+    fn a_minutes_worth_goes_at_once_and_then_as_much_as_drains() {
+        let mut meters = Meters::default();
+        for _ in 0..6 {
+            assert_eq!(meters.over("a", LIMITS, spent(1000.0, 1.0), at(0)), None);
+            meters.spend("a", LIMITS, spent(1000.0, 1.0), at(0));
+        }
+        let over = meters.over("a", LIMITS, spent(1000.0, 1.0), at(0)).unwrap();
+        assert_eq!((over.what, over.wait), (Exceeded::Tokens, Duration::from_secs(10)));
+        assert!(meters.over("a", LIMITS, spent(1000.0, 1.0), at(9_999)).is_some());
+        assert_eq!(meters.over("a", LIMITS, spent(1000.0, 1.0), at(10_000)), None);
+        assert_eq!(meters.over("b", LIMITS, spent(1000.0, 1.0), at(0)), None, "each tenant has its own");
+    }
+
+    #[test]
+    fn requests_are_limited_apart_and_the_longer_wait_is_told() {
+        let mut meters = Meters::default();
+        meters.spend("a", LIMITS, spent(100.0, 60.0), at(0));
+        let over = meters.over("a", LIMITS, spent(10.0, 1.0), at(0)).unwrap();
+        assert_eq!((over.what, over.limit, over.wait), (Exceeded::Requests, 60.0, Duration::from_secs(1)));
+        meters.spend("a", LIMITS, spent(6000.0, 0.0), at(0));
+        assert_eq!(meters.over("a", LIMITS, spent(1000.0, 1.0), at(0)).unwrap().what, Exceeded::Tokens);
+        let only_requests = Limits { tokens: None, ..LIMITS };
+        assert_eq!(meters.over("a", only_requests, spent(1e9, 1.0), at(1000)), None);
+    }
+
+    #[test]
+    fn a_request_larger_than_the_limit_goes_when_nothing_else_does() {
+        let mut meters = Meters::default();
+        assert_eq!(meters.over("a", LIMITS, spent(9000.0, 1.0), at(0)), None);
+        meters.spend("a", LIMITS, spent(9000.0, 1.0), at(0));
+        assert_eq!(meters.over("a", LIMITS, spent(9000.0, 1.0), at(0)).unwrap().wait, Duration::from_secs(90));
+        assert_eq!(meters.over("a", LIMITS, spent(9000.0, 1.0), at(90_000)), None);
+    }
+
+    #[test]
+    fn what_is_told_counts_with_what_was_spent_since_the_last_time_and_no_more() {
+        let mut meters = Meters::default();
+        let told = |tokens: f64| BTreeMap::from([("a".to_owned(), spent(tokens, 0.0))]);
+        let level = |meters: &Meters| meters.tenants["a"].meter.level(LIMITS, at(0)).tokens;
+        meters.spend("a", LIMITS, spent(1000.0, 1.0), at(0));
+        meters.told(told(500.0), at(0));
+        assert!((level(&meters) - 1500.0).abs() < 1e-9);
+        meters.told(told(3000.0), at(0));
+        assert!((level(&meters) - 3000.0).abs() < 1e-9);
+        meters.told(BTreeMap::new(), at(0));
+        assert!(meters.tenants.is_empty());
+    }
+
+    #[test]
+    fn names_without_end_take_room_for_so_many_and_then_share() {
+        let mut meters = Meters::default();
+        for number in 0..10_000 {
+            meters.spend(&format!("tenant-{number}"), LIMITS, spent(1.0, 1.0), at(0));
+        }
+        assert_eq!(meters.tenants.len(), MOST_TENANTS + 1);
+        assert!(meters.over("somebody new", LIMITS, spent(1.0, 1.0), at(0)).is_some());
+    }
+
+    proptest! {
+        /// Whatever is asked for and given back, no more than two minutes' worth is let through in a minute.
+        #[test]
+        fn no_minute_sees_more_than_twice_the_limit(
+            steps in vec((0_u64..5000, prop_oneof![1.0_f64..3000.0, 1.0_f64..100.0].boxed()), 1..200),
+        ) {
+            let (mut meters, mut now, mut let_through) = (Meters::default(), 0, Vec::new());
+            for (passed, tokens) in steps {
+                now += passed;
+                let wanted = spent(tokens, 1.0);
+                if let Some(over) = meters.over("a", LIMITS, wanted, at(now)) {
+                    let then = at(now).after(over.wait + Duration::from_nanos(100));
+                    prop_assert!(meters.over("a", LIMITS, wanted, then).is_none());
+                    continue;
+                }
+                meters.spend("a", LIMITS, wanted, at(now));
+                let_through.push((now, tokens));
+                let minute = let_through.iter().filter(|&&(then, _)| then + 60_000 > now);
+                prop_assert!(minute.map(|&(_, tokens)| tokens).sum::<f64>() <= 12_000.0);
+            }
+        }
+    }
+}
