@@ -8,6 +8,7 @@ pub mod board;
 pub mod build;
 pub mod diff;
 pub mod drive;
+pub mod foresight;
 pub mod local;
 pub mod log;
 pub mod pool;

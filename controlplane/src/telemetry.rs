@@ -4,6 +4,7 @@
 mod collect;
 pub mod door;
 mod fetch;
+mod foresight;
 pub mod process;
 pub mod tables;
 mod truth;

@@ -19,6 +19,7 @@ use crate::identity::{EndpointId, Slot};
 use crate::ledger::{Ledger, Load, Ticket};
 use crate::routes::RecentRoutes;
 use crate::scheduling::candidate::Candidate;
+use crate::scheduling::latency::{Figures, Latency};
 use crate::scheduling::{self, Decision, NoCandidate, Request};
 use crate::table::codec::{self, Malformed};
 use crate::table::live::LivePool;
@@ -87,16 +88,16 @@ pub struct Routed {
     pub destination: String,
     /// To be released.
     pub ticket: Ticket,
-    /// Q + u at routing: what the TTFT fit regresses on.
-    pub tokens_ahead: u64,
+    /// What its time to the first token depends on, at the first choice.
+    pub figures: Figures,
     /// What was believed of the prompt, to be held against what the engine says.
     pub belief: Belief,
     /// Tokens that the first choice would have to compute.
     pub uncached_tokens: u64,
     /// Context that was booked on it.
     pub context_tokens: u64,
-    /// Time per output token that was predicted for it, seconds.
-    pub predicted_tpot: f64,
+    /// What was predicted of the first choice.
+    pub predicted: Latency,
     /// What flow control charged for it; `None` without flow control.
     pub charged: Option<flow::Charged>,
 }
@@ -125,6 +126,23 @@ impl Belief {
             elsewhere: elsewhere.map(whole),
             rendered: prompt.rendered,
             leaf: prompt.chain.last().copied().unwrap_or(0),
+        }
+    }
+}
+
+impl Routed {
+    /// The first choice's first token arrived so long after routing.
+    pub(crate) fn first_token(&self, endpoint: EndpointId, ttft: Duration) -> wire::FirstToken {
+        let Figures { tokens_ahead, attention, context, overflow, reloaded } = self.figures;
+        wire::FirstToken {
+            endpoint: endpoint.0,
+            ttft_seconds: ttft.as_secs_f64(),
+            tokens_ahead: whole_tokens(tokens_ahead),
+            attention,
+            context_tokens: whole_tokens(context),
+            overflow,
+            reloaded_tokens: whole_tokens(reloaded),
+            predicted_ttft_seconds: self.predicted.ttft,
         }
     }
 }
@@ -236,7 +254,6 @@ impl Brain {
         let first = decision.choices().next()?.clone();
         let destination = self.destination(name, decision.choices());
         let choices: Vec<EndpointId> = decision.choices().map(|candidate| candidate.id).collect();
-        let rates = self.live(name).map(|live| live.rates).unwrap_or_default();
         let uncached = whole_tokens(first.uncached_tokens);
         let context = whole_tokens(request.demand.prompt_tokens + request.demand.output_tokens / 2.0);
         let due = now.after(Duration::try_from_secs_f64(first.terms.own_ttft).unwrap_or(Duration::from_secs(3600)));
@@ -249,11 +266,11 @@ impl Brain {
             choices,
             destination,
             ticket,
-            tokens_ahead: first.supply.work.queued_tokens.saturating_add(uncached),
+            figures: Figures::of(&request.demand, &first.supply),
             belief: Belief::of(&decision, &first, prompt),
             uncached_tokens: uncached,
             context_tokens: context,
-            predicted_tpot: scheduling::cost::step_seconds(&request.demand, &first.supply, &rates),
+            predicted: first.latency,
             charged: None,
             decision,
         })

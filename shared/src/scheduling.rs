@@ -3,6 +3,7 @@
 pub mod candidate;
 pub mod cost;
 pub mod explanation;
+pub mod latency;
 pub mod picker;
 pub mod profile;
 pub mod subset;
@@ -184,6 +185,7 @@ fn weigh(live: &LivePool, slot: Slot, id: EndpointId, known: &Local, demand: &De
         id,
         uncached_tokens: cost::uncached_tokens(demand, &supply),
         cost: terms.total(),
+        latency: latency::predict(demand, &supply, &terms, &live.rates),
         terms,
         supply,
         scraped: known.scraped,

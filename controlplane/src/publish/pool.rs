@@ -8,6 +8,7 @@ use shared::identity::EndpointId;
 use shared::wire::{Completion, LiveEndpoint, LivePool, PoolReport};
 
 use super::build::{PoolRows, pool_rows};
+use super::foresight::Foresight;
 use super::prefixes::Prefixes;
 use super::restarts::Restarts;
 use super::scraped::scraped;
@@ -37,6 +38,7 @@ pub struct PoolState {
     arrivals: Arrivals,
     counters: PoolCounters,
     truth: Truth,
+    foresight: Foresight,
     unplaced: usize,
     secret: u64,
 }
@@ -68,6 +70,7 @@ impl PoolState {
             arrivals: Arrivals::default(),
             counters: PoolCounters::default(),
             truth: Truth::default(),
+            foresight: Foresight::default(),
             unplaced: 0,
         }
     }
@@ -207,6 +210,7 @@ impl PoolState {
         }
         for sample in &report.first_tokens {
             if self.known(sample.endpoint).is_some() {
+                self.foresight.first_token(sample);
                 self.rates.first_token(sample);
             }
         }
@@ -235,6 +239,7 @@ impl PoolState {
             return;
         }
         self.hold_against(completion, now);
+        self.foresight.completion(completion);
         self.rates.completion(completion);
         self.counters.completions += 1;
         let (prompt, predicted) = (completion.prompt_tokens, completion.predicted_cached_tokens);
@@ -334,6 +339,7 @@ impl PoolState {
                 output_tokens: rates.output_tokens,
                 bytes_per_token: rates.bytes_per_token,
             },
+            latency: self.foresight.status(),
             prefixes: self.prefix_status(),
             counters: PoolCounters { clamped_bookings: self.ledger.clamped(), ..self.counters },
         }

@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use super::foresight::ForesightStatus;
 use crate::exact::status::PrefixStatus;
 
 /// All pools and the streams.
@@ -58,6 +59,8 @@ pub struct PoolStatus {
     pub prefixes: PrefixStatus,
     /// Fitted.
     pub rates: RatesStatus,
+    /// How far predicted latencies were off.
+    pub latency: ForesightStatus,
     /// Totals.
     pub counters: PoolCounters,
 }

@@ -7,8 +7,10 @@ use shared::identity::EndpointId;
 use shared::wire::{Completion, FirstToken, Rates};
 
 use super::average::Average;
+use super::first_token::FirstTokenFit;
 use super::fit::{Line, LineFit, Prior};
 use super::margin::Margin;
+use super::real;
 use super::slowness::{Slowness, typical};
 
 /// Seconds of prefill per uncached token of a 32B model on two H100.
@@ -40,6 +42,7 @@ const LONGEST_TPOT: f64 = 10.0;
 pub struct FleetRates {
     ttft: LineFit,
     tpot: LineFit,
+    first_token: FirstTokenFit,
     output_tokens: Average,
     bytes_per_token: Average,
     margin: Margin,
@@ -54,6 +57,7 @@ impl Default for FleetRates {
         Self {
             ttft: LineFit::new(TTFT),
             tpot: LineFit::new(TPOT),
+            first_token: FirstTokenFit::default(),
             output_tokens: Average::new(300.0, 0.02, 16.0, 1_000_000.0),
             bytes_per_token: Average::new(4.0, 0.02, 1.0, 16.0),
             margin: Margin::default(),
@@ -69,6 +73,7 @@ impl FleetRates {
     pub fn first_token(&mut self, sample: &FirstToken) {
         if sample.ttft_seconds > 0.0 && sample.ttft_seconds <= LONGEST_TTFT {
             self.ttft.observe(real(sample.tokens_ahead), sample.ttft_seconds);
+            self.first_token.observe(sample, sample.ttft_seconds / self.slowness(EndpointId(sample.endpoint)));
         }
     }
 
@@ -136,13 +141,9 @@ impl FleetRates {
             output_tokens: self.output_tokens.get(),
             bytes_per_token: self.bytes_per_token.get(),
             tpot_margin: self.margin.get().unwrap_or(0.0),
+            first_token: self.first_token.model(),
         }
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of tokens and bytes, far below 2^53")]
-const fn real(count: u64) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]
@@ -179,7 +180,7 @@ mod tests {
                 noise.uniform();
                 let tokens_ahead = 64 + (noise.0 >> 32) % 448;
                 let ttft_seconds = (0.033 + truth * real(tokens_ahead) + 0.008 * noise.normal()).max(0.005);
-                rates.first_token(&FirstToken { endpoint: 1, ttft_seconds, tokens_ahead });
+                rates.first_token(&FirstToken { endpoint: 1, ttft_seconds, tokens_ahead, ..FirstToken::default() });
                 let x = rates.wire().x;
                 assert!((x / truth - 1.0).abs() <= 0.3, "seed {seed}: x {x:e}");
             }

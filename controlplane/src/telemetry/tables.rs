@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use tokio::sync::watch;
 
-use super::truth;
+use super::{foresight, truth};
 use crate::exact::status::PrefixTotals;
 use crate::publish::status::{PoolCounters, PoolStatus, Status};
 
@@ -124,7 +124,8 @@ impl Collector for TableCollector {
                 ConstCounter::new(read(&pool.prefixes.totals)).encode(family.encode_family(&labels)?)?;
             }
         }
-        truth::encode(&status.pools, &mut encoder)
+        truth::encode(&status.pools, &mut encoder)?;
+        foresight::encode(&status.pools, &mut encoder)
     }
 }
 

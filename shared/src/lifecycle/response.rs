@@ -80,11 +80,7 @@ pub(super) fn read(answering: &mut Answering, chunk: &[u8], end_of_stream: bool,
     step.effects.push(Effect::Count(Event::FirstToken { pool: sent.pool.clone(), milliseconds }));
     // After a fallback the time includes somebody else's failure: it says nothing of this endpoint's speed.
     if sent.routed.choices.first() == Some(&answering.by) {
-        let seen = wire::FirstToken {
-            endpoint: answering.by.0,
-            ttft_seconds: ttft.as_secs_f64(),
-            tokens_ahead: sent.routed.tokens_ahead,
-        };
+        let seen = sent.routed.first_token(answering.by, ttft);
         step.brain.outbox.observe(&sent.pool, Observation::FirstToken(seen));
     }
 }
@@ -145,7 +141,7 @@ fn finish(answering: Answering, ending: Ending, step: &mut Step<'_>) {
         predicted_elsewhere_tokens: belief.elsewhere.filter(|_| as_chosen),
         rendered: belief.rendered,
         leaf: belief.leaf,
-        predicted_tpot_seconds: if as_chosen { routed.predicted_tpot } else { 0.0 },
+        predicted_tpot_seconds: if as_chosen { routed.predicted.tpot } else { 0.0 },
     };
     step.brain.outbox.observe(&pool, Observation::Completion(seen));
     step.effects.push(Effect::Count(Event::Completed {

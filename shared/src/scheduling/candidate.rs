@@ -6,6 +6,7 @@ use crate::table::{Endpoint, EndpointState};
 
 use super::Request;
 use super::cost::{Supply, Terms};
+use super::latency::Latency;
 
 /// One endpoint in a pass.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +23,8 @@ pub struct Candidate {
     pub terms: Terms,
     /// The sum of the terms, seconds.
     pub cost: f64,
+    /// What the client would see of it.
+    pub latency: Latency,
     /// The engine's own figures, while they are fresh.
     pub scraped: Option<Scrape>,
     /// When the last request went there that nobody held anything of: larger is later, `None` is never.

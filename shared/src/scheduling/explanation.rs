@@ -82,7 +82,11 @@ pub struct ExplainedCandidate<'a> {
     pub scores: BTreeMap<&'a str, f64>,
     /// The sum.
     pub cost_ms: f64,
-    /// Time to this request's first token.
+    /// What the client is expected to see, of the first token ...
+    pub predicted_ttft_ms: f64,
+    /// ... and of each one after it.
+    pub predicted_tpot_ms: f64,
+    /// Time to this request's first token, as the cost has it.
     pub own_ttft_ms: f64,
     /// Harm to those behind it.
     pub queue_harm_ms: f64,
@@ -200,6 +204,8 @@ fn candidate<'a>(pool: &'a Pool, decision: &Decision, index: usize) -> Option<Ex
         score: total(decision, index).map(to_4_digits),
         scores: scores_of(decision, pool.settings.profile.as_deref(), index),
         cost_ms: to_ms(candidate.cost),
+        predicted_ttft_ms: to_ms(candidate.latency.ttft),
+        predicted_tpot_ms: to_ms(candidate.latency.tpot),
         own_ttft_ms: to_ms(terms.own_ttft),
         queue_harm_ms: to_ms(terms.queue_harm),
         stall_ms: to_ms(terms.stall),

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::Request;
 use super::candidate::{Candidate, Dropped};
-use super::cost::step_seconds;
+use super::latency::Latency;
 use crate::draw::Draw;
 use crate::identity::Slot;
 use crate::table::Pool;
@@ -104,8 +104,8 @@ impl Pass<'_> {
     /// Headroom to the service levels, seconds: time to the first token, time per token.
     fn headroom(&self, candidate: &Candidate) -> (f64, f64) {
         let demand = &self.request.demand;
-        let step = step_seconds(demand, &candidate.supply, &self.live.rates);
-        (demand.slo_ttft - candidate.terms.own_ttft, demand.slo_tpot - step)
+        let Latency { ttft, tpot } = candidate.latency;
+        (demand.slo_ttft - ttft, demand.slo_tpot - tpot)
     }
 }
 

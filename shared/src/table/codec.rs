@@ -15,6 +15,7 @@ use super::rendering::{Frontend, Rendering};
 use super::vocabulary::Piece;
 use super::{Endpoint, EndpointState, Model, PoolSettings, TableVersion};
 use crate::identity::{EndpointId, Slot};
+use crate::scheduling::latency::{Figures, FirstTokenModel};
 use crate::text_form::{LeadingSpace, Normalizer, Spaces, TextForm};
 use crate::wire;
 
@@ -321,6 +322,20 @@ fn rates(raw: &wire::Rates) -> Result<Rates, Malformed> {
         output_tokens: positive(raw.output_tokens, "rates.output_tokens")?,
         bytes_per_token: positive(raw.bytes_per_token, "rates.bytes_per_token")?,
         tpot_margin: Some(not_negative(raw.tpot_margin, "rates.tpot_margin")?).filter(|&margin| margin > 0.0),
+        first_token: raw.first_token.as_ref().map(first_token).transpose()?,
+    })
+}
+
+fn first_token(raw: &wire::FirstTokenModel) -> Result<FirstTokenModel, Malformed> {
+    Ok(FirstTokenModel {
+        base: not_negative(raw.base, "rates.first_token.base")?,
+        per: Figures {
+            tokens_ahead: not_negative(raw.tokens_ahead, "rates.first_token.tokens_ahead")?,
+            attention: not_negative(raw.attention, "rates.first_token.attention")?,
+            context: not_negative(raw.context, "rates.first_token.context")?,
+            overflow: not_negative(raw.overflow, "rates.first_token.overflow")?,
+            reloaded: not_negative(raw.reloaded, "rates.first_token.reloaded")?,
+        },
     })
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::identity::Slot;
+use crate::scheduling::latency::FirstTokenModel;
 use crate::wire;
 
 /// One pool's live rows, checked.
@@ -63,6 +64,8 @@ pub struct Rates {
     pub bytes_per_token: f64,
     /// By how much the time per token exceeds its prediction in the slowest twentieth of responses; `None`: not known yet.
     pub tpot_margin: Option<f64>,
+    /// The time to the first token as it was seen; `None`: not known yet.
+    pub first_token: Option<FirstTokenModel>,
 }
 
 impl Default for Rates {
@@ -78,6 +81,7 @@ impl Default for Rates {
             output_tokens: 300.0,
             bytes_per_token: 4.0,
             tpot_margin: None,
+            first_token: None,
         }
     }
 }

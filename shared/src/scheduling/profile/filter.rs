@@ -76,7 +76,7 @@ fn holders(affinity: &PrefixAffinity, pass: &Pass<'_>, candidates: &[Candidate],
         if affinity.prefill_rate > 0.0 {
             super::super::to_f64(candidate.supply.work.queued_tokens) / affinity.prefill_rate
         } else {
-            candidate.terms.own_ttft
+            candidate.latency.ttft
         }
     };
     let best = |of: bool| {

@@ -12,6 +12,7 @@
 mod bookings;
 mod clocks;
 mod gateways;
+mod latency;
 mod placement;
 mod slowness;
 
