@@ -1,15 +1,13 @@
 //! Carrying effects out, in order. In hold mode the choice is a request header; in state mode it leaves as filter state,
 //! which a header mutation behind the filter turns into that header.
 
-use core::ops::Range;
-
-use shared::api::{ErrorReply, NoKeyThere, overwrite_keys};
+use shared::api::{Edit, ErrorReply, NoStringThere, edited};
 use shared::flow::Ticket;
 use shared::headers::DESTINATION;
 use shared::lifecycle::Effect;
 
 use crate::config::Mode;
-use crate::host::{self, Buffer, HostError, Level};
+use crate::host::{self, Buffer, Headers, HostError, Level};
 use crate::pairs;
 
 /// Read behind the filter as `%FILTER_STATE(wasm.kvasir.endpoint:PLAIN)%`.
@@ -35,7 +33,7 @@ pub(crate) fn carry_out(effects: Vec<Effect>, mode: Mode) -> Outcome {
     let mut outcome = Outcome::GoesOn;
     for effect in effects {
         let done = match effect {
-            Effect::RemoveHeader(name) => host::remove_request_header(name),
+            Effect::RemoveHeader(name) => host::remove_header(Headers::Request, name),
             Effect::Hold => {
                 outcome = Outcome::Held;
                 Ok(())
@@ -44,9 +42,10 @@ pub(crate) fn carry_out(effects: Vec<Effect>, mode: Mode) -> Outcome {
                 outcome = Outcome::Waits(ticket);
                 Ok(())
             }
-            Effect::OverwriteKeys { keys, otherwise } => {
-                if let Err(error) = overwrite_body(&keys) {
-                    host::log(Level::Error, &format!("kvasir: a forbidden key stays in a body: {error}"));
+            Effect::SetHeader(name, value) => set_header(name, &value, mode),
+            Effect::EditBody { edits, otherwise } => {
+                if let Err(error) = edit_body(&edits) {
+                    host::log(Level::Error, &format!("kvasir: a body stays as it must not: {error}"));
                     log_failure(answer(&otherwise));
                     return Outcome::Answered;
                 }
@@ -58,6 +57,8 @@ pub(crate) fn carry_out(effects: Vec<Effect>, mode: Mode) -> Outcome {
                 answer(&reply)
             }
             Effect::AddResponseHeader(name, value) => host::add_response_header(&name, value.as_bytes()),
+            Effect::RemoveResponseHeader(name) => host::remove_header(Headers::Response, name),
+            Effect::ReplaceChunk(bytes) => host::replace_buffer(Buffer::ResponseBody, &bytes),
             Effect::Count(_) => Ok(()),
         };
         log_failure(done);
@@ -77,20 +78,27 @@ fn answer(reply: &ErrorReply) -> Result<(), HostError> {
     host::reply(reply.status, &pairs::serialize(&headers), &reply.body)
 }
 
-/// Why a body keeps its keys.
+/// Why a body stays as it is.
 #[derive(Debug, thiserror::Error)]
-enum NotOverwritten {
+enum NotEdited {
     #[error(transparent)]
     Host(#[from] HostError),
     #[error(transparent)]
-    Body(#[from] NoKeyThere),
+    Body(#[from] NoStringThere),
 }
 
 /// Envoy replaces a body as a whole or not at all. It still holds all of it: the request waits for this callback.
-fn overwrite_body(keys: &[Range<u64>]) -> Result<(), NotOverwritten> {
-    let mut body = host::buffer(Buffer::RequestBody, 0, usize::MAX)?;
-    overwrite_keys(&mut body, keys)?;
-    Ok(host::replace_buffer(Buffer::RequestBody, &body)?)
+fn edit_body(edits: &[Edit]) -> Result<(), NotEdited> {
+    let body = host::buffer(Buffer::RequestBody, 0, usize::MAX)?;
+    Ok(host::replace_buffer(Buffer::RequestBody, &edited(&body, edits)?)?)
+}
+
+/// In state mode the headers have gone on.
+fn set_header(name: &str, value: &str, mode: Mode) -> Result<(), HostError> {
+    match mode {
+        Mode::Hold => host::set_request_header(name, value.as_bytes()),
+        Mode::State => Ok(()),
+    }
 }
 
 fn steer(destination: &str, pool: Option<&str>, mode: Mode) -> Result<(), HostError> {

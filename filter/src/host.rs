@@ -8,7 +8,7 @@ mod bindings;
 pub(crate) use bindings::{
     add_response_header, buffer, continue_request, current_time, define_metric, dequeue, enqueue, get_shared,
     grpc_cancel, grpc_send, header, header_pairs, increment_metric, log, property, record_metric, register_queue,
-    remove_request_header, replace_buffer, reply, set_effective_context, set_property, set_request_header, set_shared,
+    remove_header, replace_buffer, reply, set_effective_context, set_property, set_request_header, set_shared,
     set_tick_period,
 };
 

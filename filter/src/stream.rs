@@ -243,11 +243,15 @@ impl HttpContext for Stream {
     fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         let status = host::header(Headers::Response, ":status").ok();
         let status = status.and_then(|text| String::from_utf8(text).ok()?.parse().ok()).unwrap_or(0);
-        let event_stream = self.request.try_borrow().is_ok_and(|request| request.lifecycle.asked_for_events());
+        let (event_stream, restores) = self.request.try_borrow().map_or((false, false), |request| {
+            (request.lifecycle.asked_for_events(), request.lifecycle.restores_names())
+        });
+        let encoded =
+            restores && host::header(Headers::Response, "content-encoding").is_ok_and(|value| !value.is_empty());
         let served_by = host::property("upstream\0address").ok().and_then(|address| String::from_utf8(address).ok());
         let served_by = served_by.as_deref().filter(|address| !address.is_empty());
         let now = vm::recent();
-        let mut effects = self.step(Input::ResponseHeaders { status, event_stream, served_by }, now);
+        let mut effects = self.step(Input::ResponseHeaders { status, event_stream, encoded, served_by }, now);
         if end_of_stream {
             effects.extend(self.step(Input::ResponseBody { chunk: &[], end_of_stream: true }, vm::now()));
         }

@@ -11,10 +11,10 @@ pub mod response;
 
 use std::borrow::Cow;
 
-pub use body::{BodyScanner, CanonicalText, KeySearch, NoKeyThere, PromptView, RequestView, TokenIds, overwrite_keys};
+pub use body::{BodyScanner, CanonicalText, Edit, KeySearch, NoStringThere, PromptView, RequestView, TokenIds, edited};
 pub use body_error::{BodyError, Problem, Syntax, ValueKind};
 pub use reject::{ErrorReply, NoEndpointReason, Reject, reply};
-pub use response::{ResponseProgress, ResponseScanner, Usage};
+pub use response::{NameRestorer, ResponseProgress, ResponseScanner, Usage};
 
 /// Whose error JSON the caller understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +134,12 @@ const fn without_trailing_slashes(mut path: &[u8]) -> &[u8] {
 /// Without query string and fragment; a client has no business sending the latter, and servers drop it.
 fn without_query(path: &[u8]) -> &[u8] {
     path.split(|&byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default()
+}
+
+/// What stands between the quotes when `text` is a JSON string.
+fn json_inside(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default().to_owned()
 }
 
 /// As the engines' servers see the path: `%2F` in it is a slash like any other. A wrong escape stays as it is.

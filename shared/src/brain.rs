@@ -213,7 +213,8 @@ impl Brain {
         self.heard = self.heard.max(Some(now));
     }
 
-    /// Which pool serves `model`: the only one, else the one that names it, else the one that serves any name.
+    /// Which pool serves `model`: the only one, else the one that names it, else the one with a rule that does, else the
+    /// one that takes any name.
     #[must_use]
     pub fn pool_for(&self, model: Option<&str>) -> Option<&str> {
         let pools = &self.table().pools;
@@ -222,7 +223,9 @@ impl Brain {
         }
         let model = model?;
         let named = pools.iter().find(|(_, pool)| pool.models.iter().any(|row| row.name == model));
-        named.or_else(|| pools.iter().find(|(_, pool)| pool.models.is_empty())).map(|(name, _)| name.as_str())
+        let renamed = || pools.iter().find(|(_, pool)| pool.settings.rewrites.names(model));
+        let any = || pools.iter().find(|(_, pool)| pool.models.is_empty() || pool.settings.rewrites.takes_any());
+        named.or_else(renamed).or_else(any).map(|(name, _)| name.as_str())
     }
 
     /// Chooses for `prompt` in the pool called `name` and books it. `None` when there is no such pool.

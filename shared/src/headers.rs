@@ -17,13 +17,19 @@ pub const SLO_TPOT_MS: [&str; 2] = ["x-llm-d-slo-tpot-ms", "x-slo-tpot-ms"];
 pub const FAIRNESS_ID: [&str; 2] = ["x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id"];
 /// The InferenceObjective that the request is for (llm-d), with its older alias.
 pub const OBJECTIVE: [&str; 2] = ["x-llm-d-inference-objective", "x-gateway-inference-objective"];
+/// The model that the request is to go to, whatever its body says (llm-d), with its older alias.
+pub const MODEL_REWRITE: [&str; 2] = ["x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite"];
+/// The model that the engines get (llm-d), for routes to match. Where another has chosen the pool, its values stay.
+pub const MODEL: &str = "x-gateway-model-name";
+/// The base of that model where it is an adapter, else the same (llm-d).
+pub const BASE_MODEL: &str = "x-gateway-base-model-name";
 /// Who shares when nobody is named (llm-d).
 pub const DEFAULT_FAIRNESS_ID: &str = "default-flow";
 /// Why a request was dropped (llm-d).
 pub const DROPPED_REASON: &str = "x-llm-d-request-dropped-reason";
 
 /// Read here and of no use to an engine (llm-d strips them too).
-pub const FOR_THE_GATEWAY: [&str; 8] = [
+pub const FOR_THE_GATEWAY: [&str; 10] = [
     FAIRNESS_ID[0],
     FAIRNESS_ID[1],
     OBJECTIVE[0],
@@ -32,6 +38,8 @@ pub const FOR_THE_GATEWAY: [&str; 8] = [
     SLO_TTFT_MS[1],
     SLO_TPOT_MS[0],
     SLO_TPOT_MS[1],
+    MODEL_REWRITE[0],
+    MODEL_REWRITE[1],
 ];
 
 /// Stripped from every request: system-owned outputs of this layer and of llm-d's sidecars.

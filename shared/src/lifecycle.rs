@@ -15,9 +15,7 @@ mod wanted;
 
 pub use preview::{Preview, preview};
 
-use std::ops::Range;
-
-use crate::api::{Dialect, ErrorReply, ResponseScanner};
+use crate::api::{Dialect, Edit, ErrorReply, NameRestorer, ResponseScanner};
 use crate::brain::{Brain, Routed};
 use crate::clock::Timestamp;
 use crate::flow::Ticket;
@@ -54,6 +52,8 @@ pub enum Input<'a> {
         status: u16,
         /// Is the body an event stream?
         event_stream: bool,
+        /// Is the body compressed (`content-encoding`)?
+        encoded: bool,
         /// `ip:port` of who answered; `None` when nobody did and the host made the answer.
         served_by: Option<&'a str>,
     },
@@ -77,11 +77,13 @@ pub enum Effect {
     Hold,
     /// Keep the request until `Brain::turns` names this ticket; then say `Input::Turn`.
     Wait(Ticket),
-    /// Take keys out of the body that no engine may see ([`crate::api::overwrite_keys`]); its length stays. A request
-    /// that keeps them must not go on: when it cannot be done, answer, and leave the effects behind this one.
-    OverwriteKeys {
-        /// Offsets in the body of what is between their quotes.
-        keys: Vec<Range<u64>>,
+    /// Set a header of the request; a host that has sent them on leaves it.
+    SetHeader(&'static str, String),
+    /// Change the body ([`crate::api::edited`]). Its length changes only when `content-length` was removed before. The
+    /// request must not go on as it was: when it cannot be done, answer, and leave the effects behind this one.
+    EditBody {
+        /// In the order of the body.
+        edits: Vec<Edit>,
         /// The answer when it cannot be done.
         otherwise: ErrorReply,
     },
@@ -96,6 +98,10 @@ pub enum Effect {
     Reply(ErrorReply),
     /// Add a header to the response.
     AddResponseHeader(String, String),
+    /// Take a header out of the response.
+    RemoveResponseHeader(&'static str),
+    /// These bytes go on instead of the chunk of the response's body that was just told.
+    ReplaceChunk(Vec<u8>),
     /// Count something.
     Count(Event),
 }
@@ -200,6 +206,10 @@ struct Ask {
     tenant: String,
     /// Of the body, once it is read.
     body_bytes: u64,
+    /// The model it is to go to, whatever its body says.
+    model: Option<String>,
+    /// Nobody was told how long the body is: it may change in length.
+    resizable: bool,
 }
 
 #[derive(Debug)]
@@ -233,6 +243,8 @@ struct Sent {
     watched: bool,
     /// The request asked for server-sent events.
     streamed: bool,
+    /// Puts the model's name back that the client gave.
+    restorer: Option<NameRestorer>,
 }
 
 #[derive(Debug)]
@@ -242,6 +254,7 @@ struct Answering {
     by: EndpointId,
     status: u16,
     scanner: Option<ResponseScanner>,
+    restorer: Option<NameRestorer>,
     event_stream: bool,
     first_token: Option<Timestamp>,
 }
@@ -264,8 +277,8 @@ impl Lifecycle {
             (Phase::Reading(reading), Input::BodyOverdue) => {
                 request::give_up_on_body(*reading, &mut Step { brain, plan, now, effects: &mut effects })
             }
-            (Phase::Sent(sent), Input::ResponseHeaders { status, event_stream, served_by }) => {
-                let answer = response::Head { status, event_stream, served_by };
+            (Phase::Sent(sent), Input::ResponseHeaders { status, event_stream, encoded, served_by }) => {
+                let answer = response::Head { status, event_stream, encoded, served_by };
                 response::begin(*sent, answer, &mut Step { brain, plan, now, effects: &mut effects })
             }
             (Phase::Answering(mut answering), Input::ResponseBody { chunk, end_of_stream }) => {
@@ -308,5 +321,7 @@ impl Step<'_> {
 
 #[cfg(test)]
 mod queue_tests;
+#[cfg(test)]
+mod rewrite_tests;
 #[cfg(test)]
 mod tests;

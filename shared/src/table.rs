@@ -9,6 +9,7 @@ pub mod live;
 pub mod profile;
 pub mod rendering;
 pub mod residency;
+pub mod rewrite;
 pub mod sync;
 pub mod vocabulary;
 
@@ -20,6 +21,7 @@ use flow::FlowControl;
 use profile::Profile;
 use rendering::Rendering;
 use residency::Residency;
+use rewrite::Rewrites;
 use vocabulary::Vocabulary;
 
 /// Where a table stands. Versions compare only within one epoch, which is one run of a control plane.
@@ -82,6 +84,8 @@ pub struct PoolSettings {
     pub flow: Option<Arc<FlowControl>>,
     /// Priorities that requests may name.
     pub objectives: BTreeMap<String, i32>,
+    /// Other models for the names that requests give.
+    pub rewrites: Arc<Rewrites>,
 }
 
 impl Default for PoolSettings {
@@ -99,6 +103,7 @@ impl Default for PoolSettings {
             profile: None,
             flow: None,
             objectives: BTreeMap::new(),
+            rewrites: Arc::default(),
         }
     }
 }

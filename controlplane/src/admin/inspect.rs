@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use shared::clock::Timestamp;
+use shared::wire;
 
 use crate::config::kubernetes::Membership;
 use crate::datastore::{Adapters, EndpointView, LoadSample, PoolView, Readiness, View};
@@ -63,6 +64,15 @@ fn rewrite(name: &str, rewrite: &ModelRewrite) -> Value {
     json!({"name": name, "rules": rewrite.rules.iter().map(rule).collect::<Vec<_>>()})
 }
 
+/// A rule in force, as it is configured.
+fn of_settings(rule: &wire::ModelRewrite) -> Value {
+    let target = |target: &wire::RewriteTarget| match target.weight {
+        0 => json!({"model": target.model}),
+        weight => json!({"model": target.model, "weight": weight}),
+    };
+    json!({"models": rule.models, "targets": rule.targets.iter().map(target).collect::<Vec<_>>()})
+}
+
 fn pool(pool: &PoolView, prefixes: Option<Value>, kubernetes: Option<Value>) -> Value {
     let count = |state: &str| pool.endpoints.iter().filter(|e| name(&e.readiness) == state).count();
     let settings = &pool.settings;
@@ -80,6 +90,7 @@ fn pool(pool: &PoolView, prefixes: Option<Value>, kubernetes: Option<Value>) -> 
             "explain": settings.explain,
             "maxBodyBytes": settings.max_body_bytes,
             "sessionHeader": settings.session_header,
+            "rewrites": settings.rewrites.iter().map(of_settings).collect::<Vec<_>>(),
             "staleAfterSeconds": f64::from(settings.stale_after_ms) / 1000.0,
         },
     })

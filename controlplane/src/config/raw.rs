@@ -100,6 +100,10 @@ pub struct Pool {
     /// batch work. Others have priority 0.
     #[serde(default)]
     pub objectives: BTreeMap<String, i32>,
+    /// Other models for the names that requests give, such as a canary. A rule that names the model comes before one for any
+    /// name; of equals the first. Those of InferenceModelRewrites follow. Answers bear the name that the client gave.
+    #[serde(default)]
+    pub rewrites: Vec<Rewrite>,
     /// A load sample older than this counts as unknown (never as full). Default 2s.
     pub stale_after: Option<HumanDuration>,
     /// Where endpoints come from.
@@ -118,6 +122,27 @@ pub struct Pool {
     /// instead of cost. What it says beside that (endpoints per request, session header, metrics path, discovery) holds
     /// where this pool does not say it. Default: none.
     pub endpoint_picker_config: Option<serde_json::Value>,
+}
+
+/// Other models for names.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Rewrite {
+    /// The names that it is for, up to 256. Default: any.
+    #[serde(default)]
+    pub models: Vec<String>,
+    /// What they become, 1 to 64.
+    pub targets: Vec<Target>,
+}
+
+/// A model, and its part of the requests.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Target {
+    /// The name that the engines get.
+    pub model: String,
+    /// Its part is this by the sum of all, 1 to 1000000. All targets have one, or none has: then the parts are equal.
+    pub weight: Option<u32>,
 }
 
 /// Exact residency of the pool's base model.

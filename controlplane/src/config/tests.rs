@@ -132,6 +132,37 @@ fn event_ports_and_template_settings_are_read_as_written() {
 }
 
 #[test]
+fn rewrites_are_read_as_written_and_what_gateways_would_refuse_is_named_by_its_path() {
+    let pool = |rewrites: &str| SMALLEST.replace("name: p,", &format!("name: p, rewrites: {rewrites},"));
+    let two = "[{models: [a, b], targets: [{model: x, weight: 9}, {model: y, weight: 1}]}, {targets: [{model: z}]}]";
+    let rules = parse(&pool(two)).unwrap().pools[0].settings.rewrites.clone();
+    assert_eq!((rules[0].models.as_slice(), rules[1].models.len()), (&["a".to_owned(), "b".to_owned()][..], 0));
+    let targets = |rule: &shared::wire::ModelRewrite| {
+        rule.targets.iter().map(|target| (target.model.clone(), target.weight)).collect::<Vec<_>>()
+    };
+    assert_eq!(targets(&rules[0]), [("x".to_owned(), 9), ("y".to_owned(), 1)]);
+    assert_eq!(targets(&rules[1]), [("z".to_owned(), 0)]);
+    for (rewrites, told) in [
+        ("[{targets: []}]", "pools[0].rewrites[0].targets: must hold 1 to 64 models, got 0"),
+        (
+            "[{targets: [{model: x, weight: 1}, {model: y}]}]",
+            "pools[0].rewrites[0].targets: must all have a weight or none, got 1 of 2",
+        ),
+        (
+            "[{targets: [{model: x, weight: 0}]}]",
+            "pools[0].rewrites[0].targets[0].weight: must be between 1 and 1000000, got 0",
+        ),
+        (
+            "[{targets: [{model: x}]}, {models: [a, ''], targets: [{model: x}]}]",
+            "pools[0].rewrites[1].models[1]: must be a name of 1 to 256 bytes, got \"\"",
+        ),
+    ] {
+        assert_eq!(refusal(&pool(rewrites)), told);
+    }
+    assert!(refusal(&pool("[{target: []}]")).starts_with("pools[0].rewrites[0].target: unknown field"));
+}
+
+#[test]
 fn two_pools_of_one_name_are_refused() {
     let one = "{name: p, discovery: {static: {endpoints: []}}}";
     assert!(refusal(&format!("pools: [{one}, {one}]")).starts_with("pools[1].name: must be unique"));

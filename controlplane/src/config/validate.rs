@@ -4,6 +4,7 @@ mod endpoint_picker;
 mod flow;
 mod gateway;
 mod kubernetes;
+mod rewrite;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -224,6 +225,7 @@ fn settings(checks: &mut Checks, path: &str, raw: &raw::Pool) -> shared::wire::P
         profile: None,
         flow: control,
         objectives: flow::objectives(&raw.objectives),
+        rewrites: rewrite::rewrites(checks, &format!("{path}.rewrites"), &raw.rewrites),
     }
 }
 

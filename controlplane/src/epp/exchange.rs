@@ -39,6 +39,8 @@ pub struct Exchange {
     held: Held,
     /// What the request's headers are changed to, as far as it is known.
     changes: Changes,
+    /// What goes on instead of the chunk of the response at hand.
+    replaced: Option<Bytes>,
     /// The steering list, once there is one.
     destination: Option<String>,
     over: bool,
@@ -86,6 +88,7 @@ impl Exchange {
             modes: None,
             held: Held::default(),
             changes: Changes::default(),
+            replaced: None,
             destination: None,
             over: false,
         }
@@ -175,10 +178,10 @@ impl Exchange {
     }
 
     fn request_body(&mut self, body: HttpBody, step: &mut Step<'_>) {
-        let HttpBody { body: chunk, end_of_stream } = body;
         if !self.lifecycle.is_reading() {
-            return self.pass_on(Side::Request, chunk, end_of_stream, step);
+            return self.pass_on(Side::Request, body, None, step);
         }
+        let HttpBody { body: chunk, end_of_stream } = body;
         match self.request_mode() {
             BodyMode::Buffered => self.whole_body(chunk, Input::RequestBody { chunk: &[], end_of_stream: true }, step),
             BodyMode::BufferedPartial => {
@@ -207,8 +210,8 @@ impl Exchange {
         if let Outcome::Answered(reply) = outcome {
             return self.reply(reply, step);
         }
-        let overwritten = self.held.is_overwritten();
-        let replaced = self.held.take().into_iter().next().filter(|_| overwritten);
+        let edited = self.held.is_edited();
+        let replaced = self.held.take().into_iter().next().filter(|_| edited);
         let changes = std::mem::take(&mut self.changes);
         step.reaction.answers.push(match &self.destination {
             Some(destination) => answer::steered_body(changes, destination, replaced),
@@ -233,7 +236,7 @@ impl Exchange {
 
     /// The body that was held goes on.
     fn give_back(&mut self, end_of_stream: bool, step: &mut Step<'_>) {
-        let overwritten = self.held.is_overwritten();
+        let edited = self.held.is_edited();
         let duplex = self.request_mode() == BodyMode::FullDuplex;
         let chunks = self.held.take();
         let mut chunks = if duplex { gathered(chunks) } else { chunks }.into_iter().peekable();
@@ -242,7 +245,7 @@ impl Exchange {
             match self.request_mode() {
                 BodyMode::FullDuplex => step.reaction.answers.extend(answer::streamed(Side::Request, chunk, last)),
                 BodyMode::None | BodyMode::Buffered | BodyMode::BufferedPartial | BodyMode::Streamed { .. } => {
-                    step.reaction.answers.push(answer::body(Side::Request, Some(chunk).filter(|_| overwritten)));
+                    step.reaction.answers.push(answer::body(Side::Request, Some(chunk).filter(|_| edited)));
                 }
             }
         }
@@ -267,8 +270,9 @@ impl Exchange {
         let first = self.destination.as_deref().and_then(|list| list.split(',').next()).map(str::to_owned);
         let served_by = told.or(first.as_deref().filter(|_| !nobody));
         let event_stream = self.lifecycle.asked_for_events();
+        let encoded = value(&pairs, "content-encoding").is_some();
         self.changes = Changes::default();
-        self.input(Input::ResponseHeaders { status, event_stream, served_by }, step);
+        self.input(Input::ResponseHeaders { status, event_stream, encoded, served_by }, step);
         if headers.end_of_stream {
             self.input(Input::ResponseBody { chunk: &[], end_of_stream: true }, step);
         }
@@ -281,19 +285,23 @@ impl Exchange {
     fn response_body(&mut self, body: HttpBody, step: &mut Step<'_>) {
         let HttpBody { body: chunk, end_of_stream } = body;
         self.input(Input::ResponseBody { chunk: &chunk, end_of_stream }, step);
-        self.pass_on(Side::Response, chunk, end_of_stream, step);
+        let other = self.replaced.take();
+        self.pass_on(Side::Response, HttpBody { body: chunk, end_of_stream }, other, step);
     }
 
-    /// A chunk goes on as it came.
-    fn pass_on(&self, side: Side, chunk: Bytes, end_of_stream: bool, step: &mut Step<'_>) {
+    /// A chunk goes on as it came, or `other` does.
+    fn pass_on(&self, side: Side, body: HttpBody, other: Option<Bytes>, step: &mut Step<'_>) {
+        let HttpBody { body: chunk, end_of_stream } = body;
         let mode = match side {
             Side::Request => self.request_mode(),
             Side::Response => self.response_mode(),
         };
         match mode {
-            BodyMode::FullDuplex => step.reaction.answers.extend(answer::streamed(side, chunk, end_of_stream)),
+            BodyMode::FullDuplex => {
+                step.reaction.answers.extend(answer::streamed(side, other.unwrap_or(chunk), end_of_stream));
+            }
             BodyMode::None | BodyMode::Buffered | BodyMode::BufferedPartial | BodyMode::Streamed { .. } => {
-                step.reaction.answers.push(answer::body(side, None));
+                step.reaction.answers.push(answer::body(side, other));
             }
         }
     }
@@ -312,8 +320,9 @@ impl Exchange {
                 Effect::RemoveHeader(name) => self.changes.remove.push(name),
                 // The picker's brain lets nobody wait.
                 Effect::Hold | Effect::Wait(_) => outcome = Outcome::Held,
-                Effect::OverwriteKeys { keys, otherwise } => {
-                    if self.held.overwrite(&keys).is_err() {
+                Effect::SetHeader(name, value) => self.changes.set.push((name.to_owned(), value)),
+                Effect::EditBody { edits, otherwise } => {
+                    if self.held.edit(&edits).is_err() {
                         return Outcome::Answered(otherwise);
                     }
                 }
@@ -324,6 +333,8 @@ impl Exchange {
                     outcome = Outcome::Steered;
                 }
                 Effect::Reply(reply) => outcome = Outcome::Answered(reply),
+                Effect::RemoveResponseHeader(name) => self.changes.remove.push(name),
+                Effect::ReplaceChunk(bytes) => self.replaced = Some(bytes.into()),
                 Effect::AddResponseHeader(name, value) => self.changes.set.push((name, value)),
                 Effect::Count(event) => step.reaction.events.push(event),
             }

@@ -1,10 +1,8 @@
-//! A request body that is kept back until the choice is made, and its way back in chunks. Bytes are copied only where keys
-//! are overwritten, and where small chunks are gathered: each message costs the gateway more than its bytes do.
-
-use std::ops::Range;
+//! A request body that is kept back until the choice is made, and its way back in chunks. Bytes are copied only where a
+//! body is edited, and where small chunks are gathered: each message costs the gateway more than its bytes do.
 
 use bytes::{Bytes, BytesMut};
-use shared::api::{NoKeyThere, overwrite_keys};
+use shared::api::{Edit, NoStringThere, edited};
 
 /// Longest chunk that is given back: gateways hold messages to 64 KiB (llm-d and the reference picker use the same bound).
 pub(super) const CHUNK: usize = 62_000;
@@ -14,7 +12,7 @@ pub(super) const CHUNK: usize = 62_000;
 pub(super) struct Held {
     chunks: Vec<Bytes>,
     bytes: usize,
-    overwritten: bool,
+    edited: bool,
 }
 
 impl Held {
@@ -28,18 +26,19 @@ impl Held {
     }
 
     /// Was anything of it changed?
-    pub(super) const fn is_overwritten(&self) -> bool {
-        self.overwritten
+    pub(super) const fn is_edited(&self) -> bool {
+        self.edited
     }
 
-    /// Takes `keys` out; chunks keep their lengths.
-    pub(super) fn overwrite(&mut self, keys: &[Range<u64>]) -> Result<(), NoKeyThere> {
-        let mut whole = self.chunks.concat();
-        overwrite_keys(&mut whole, keys)?;
-        let mut whole = Bytes::from(whole);
-        self.overwritten = true;
+    /// Makes these edits; chunks keep their lengths, except that the last ones take what is left.
+    pub(super) fn edit(&mut self, edits: &[Edit]) -> Result<(), NoStringThere> {
+        let mut whole = Bytes::from(edited(&self.chunks.concat(), edits)?);
+        self.edited = true;
         for chunk in &mut self.chunks {
-            *chunk = whole.split_to(chunk.len());
+            *chunk = whole.split_to(chunk.len().min(whole.len()));
+        }
+        if let Some(last) = self.chunks.last_mut().filter(|_| !whole.is_empty()) {
+            *last = [&last[..], &whole].concat().into();
         }
         Ok(())
     }
@@ -105,14 +104,20 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_overwritten_across_chunks_and_a_wrong_place_is_refused() {
-        let mut held = Held::default();
-        held.push(Bytes::from_static(b"{\"se"));
-        held.push(Bytes::from_static(b"cret\":1}"));
-        held.overwrite(std::slice::from_ref(&(2..8))).unwrap();
-        assert!(held.is_overwritten());
-        assert_eq!(held.take(), [&b"{\"xx"[..], &b"xxxx\":1}"[..]]);
-        held.push(Bytes::from_static(b"{}"));
-        assert!(held.overwrite(std::slice::from_ref(&(0..9))).is_err());
+    fn edits_are_made_across_chunks_and_a_wrong_place_is_refused() {
+        for (edit, first, second) in [
+            (Edit::Disarm(2..8), "{\"xx", "xxxx\":1}"),
+            (Edit::replace(2..8, "much longer"), "{\"mu", "ch longer\":1}"),
+            (Edit::replace(2..8, ""), "{\"\":", "1}"),
+        ] {
+            let mut held = Held::default();
+            held.push(Bytes::from_static(b"{\"se"));
+            held.push(Bytes::from_static(b"cret\":1}"));
+            held.edit(&[edit]).unwrap();
+            assert!(held.is_edited());
+            assert_eq!(held.take(), [first, second]);
+            held.push(Bytes::from_static(b"{}"));
+            assert!(held.edit(&[Edit::Disarm(0..9)]).is_err());
+        }
     }
 }

@@ -49,6 +49,11 @@ pub fn table(explanation: &Value, source: &str) -> String {
 fn header(out: &mut String, explanation: &Value, source: &str) -> std::fmt::Result {
     writeln!(out, "{source}")?;
     writeln!(out, "pool         {} (table version {})", text(explanation, "pool"), text(explanation, "table_version"))?;
+    if let Some(client) = explanation["rewritten_from"].as_str() {
+        writeln!(out, "model        {} (asked for as {client})", text(explanation, "model"))?;
+    } else if let Some(model) = explanation["model"].as_str() {
+        writeln!(out, "model        {model}")?;
+    }
     writeln!(out, "prompt       {} tokens", text(explanation, "prompt_tokens"))?;
     writeln!(out, "prefix       {}", text(explanation, "prefix"))?;
     let how = match explanation["decided_by"].as_str() {

@@ -20,6 +20,7 @@ use crate::config::{Config, EndpointPicker, Pool};
 use crate::datastore::View;
 use crate::discovery::retire::{Retiring, until};
 use crate::kubernetes::automatic;
+use crate::kubernetes::rewrite::ruled;
 
 /// A configuration larger than this is a mistake.
 const MAX_CONFIG_BYTES: u64 = 16 << 20;
@@ -61,6 +62,7 @@ impl Follower {
                 automatic.list(fresh, until(now, grace), |pool| pool);
             }
             let next = merged(&self.config.pools, automatic.shown(now));
+            let next: Vec<Pool> = next.into_iter().map(|pool| ruled(pool, &known)).collect();
             if next != shown {
                 self.pools.apply(&next).await;
                 shown = next;

@@ -73,7 +73,10 @@ impl Gateway {
             Effect::RemoveHeader(_)
             | Effect::Hold
             | Effect::Wait(_)
-            | Effect::OverwriteKeys { .. }
+            | Effect::SetHeader(..)
+            | Effect::EditBody { .. }
+            | Effect::RemoveResponseHeader(_)
+            | Effect::ReplaceChunk(_)
             | Effect::Reply(_)
             | Effect::AddResponseHeader(..)
             | Effect::Count(_) => None,

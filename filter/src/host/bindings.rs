@@ -123,9 +123,9 @@ pub(crate) fn set_request_header(name: &str, value: &[u8]) -> Result<(), HostErr
     })
 }
 
-pub(crate) fn remove_request_header(name: &str) -> Result<(), HostError> {
+pub(crate) fn remove_header(map: Headers, name: &str) -> Result<(), HostError> {
     // SAFETY: pointer and length of a live string.
-    check(unsafe { proxy_remove_header_map_value(Headers::Request as u32, name.as_ptr(), name.len()) })
+    check(unsafe { proxy_remove_header_map_value(map as u32, name.as_ptr(), name.len()) })
 }
 
 pub(crate) fn add_response_header(name: &str, value: &[u8]) -> Result<(), HostError> {

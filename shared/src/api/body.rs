@@ -5,6 +5,7 @@
 
 mod canonical;
 mod draft;
+mod edit;
 mod extract;
 mod forbidden;
 mod member;
@@ -15,7 +16,7 @@ mod settings;
 mod tests;
 
 pub use canonical::{CanonicalText, TokenIds};
-pub use forbidden::{NoKeyThere, overwrite_keys};
+pub use edit::{Edit, NoStringThere, edited};
 pub use search::KeySearch;
 
 use std::ops::Range;
@@ -26,10 +27,12 @@ use crate::api::{ApiKind, BodyError, Problem};
 use extract::{Extractor, PromptShape};
 
 /// What routing needs of one request body.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RequestView<'a> {
     /// As the client spells it; never empty.
     pub model: &'a str,
+    /// Where in the body that stands: offsets of what is between its quotes.
+    pub model_at: Range<u64>,
     /// Whether the answer is asked for as server-sent events.
     pub stream: bool,
     /// `stream_options.include_usage`.
@@ -40,7 +43,7 @@ pub struct RequestView<'a> {
     pub cache_salt: Option<&'a str>,
     /// What the engine will read.
     pub prompt: PromptView<'a>,
-    /// Where the body has a key that no engine may see: offsets of what is between its quotes, for [`overwrite_keys`].
+    /// Where the body has a key that no engine may see: offsets of what is between its quotes.
     pub forbidden_keys: &'a [Range<u64>],
 }
 
@@ -99,6 +102,7 @@ impl BodyScanner {
         };
         Ok(RequestView {
             model: settings.model(self.extractor.body_at())?,
+            model_at: settings.model_at.map_or(0, |at| at + 1)..settings.model_end,
             stream: settings.stream,
             include_usage: settings.include_usage,
             max_output_tokens: settings.max_completion_tokens.or(settings.max_tokens),

@@ -21,8 +21,8 @@ const MAX_DEPTH: u32 = 127;
 
 /// Receives tokens in document order.
 pub(crate) trait Sink {
-    /// `at`: offset in the document of a start token's first byte and of a key's closing quote; near the token for the
-    /// others.
+    /// `at`: offset in the document of a start token's first byte and of the closing quote of a key or string; near the token
+    /// for the others.
     fn token(&mut self, token: Token, at: u64);
 
     /// Unescaped text of the open key or string, or the literal text of the open number.

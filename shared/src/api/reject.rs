@@ -30,8 +30,9 @@ pub enum Reject {
         /// The limit.
         limit_bytes: u64,
     },
-    /// The body has a key that no engine may see, and the host did not let it be overwritten.
-    BodyNotOverwritten,
+    /// The body must not reach an engine as it is (a key that none may see, another model's name), and the host did not
+    /// let it be changed.
+    BodyNotEdited,
     /// No routing table has arrived yet.
     NoTable,
     /// The route names a pool that no table describes.
@@ -132,11 +133,9 @@ fn judge(reject: &Reject) -> Verdict {
         Reject::BodyTooLarge { limit_bytes } => {
             Verdict::new(413, "request_too_large", format!("the request body exceeds the limit of {limit_bytes} bytes"))
         }
-        Reject::BodyNotOverwritten => Verdict::new(
-            500,
-            "body_not_overwritten",
-            "the gateway could not disarm kv_cache_report_mode; send the request without it",
-        ),
+        Reject::BodyNotEdited => {
+            Verdict::new(500, "body_not_edited", "the gateway could not change the request's body as it must")
+        }
         Reject::NoTable => Verdict::new(503, "no_routing_table", "the gateway has not received its routing table yet"),
         Reject::UnknownPool { pool } => Verdict::new(
             503,
@@ -264,7 +263,7 @@ mod tests {
         for (reject, status, reason, retry) in [
             (Reject::UnknownModel { model: "m".to_owned() }, 404, None, None),
             (Reject::BodyTooLarge { limit_bytes: 5 }, 413, None, None),
-            (Reject::BodyNotOverwritten, 500, None, None),
+            (Reject::BodyNotEdited, 500, None, None),
             (Reject::Saturated { retry_after: wait }, 429, Some("rejected-saturated"), Some("2")),
             (Reject::QueueExpired { retry_after: Duration::ZERO }, 429, Some("rejected-ttl-expired"), Some("1")),
             (Reject::NoTable, 503, None, None),

@@ -3,10 +3,12 @@
 //! Nothing here fails. A body that is not what its content type claims yields no events and no usage.
 
 mod event_stream;
+mod model_name;
 #[cfg(test)]
 mod tests;
 mod usage;
 
+pub use model_name::NameRestorer;
 pub use usage::Usage;
 
 use event_stream::EventStream;

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::request;
-use super::wanted::{self, Body, Wanted};
+use super::wanted::{self, Body, Sight, Wanted};
 use super::{Ask, Plan};
 use crate::api::{BodyScanner, BodyUse, ErrorReply, KeySearch, Reject, reply};
 use crate::brain::Brain;
@@ -33,17 +33,13 @@ pub fn preview<'a>(
     now: Timestamp,
 ) -> Result<Preview<'a>, ErrorReply> {
     let ask = request::ask(headers, plan, brain, now);
-    let chosen = wanted(brain, plan, headers, body, now).and_then(|wanted| choose(brain, plan, (&ask, &wanted), now));
+    let chosen = wanted(Sight { ask: &ask, plan, brain, now }, headers, body)
+        .and_then(|wanted| choose(brain, plan, (&ask, &wanted), now));
     chosen.map_err(|reject| reply(ask.dialect, &reject))
 }
 
-fn wanted(
-    brain: &Brain,
-    plan: &Plan,
-    headers: &[(&[u8], &[u8])],
-    body: &[u8],
-    now: Timestamp,
-) -> Result<Wanted, Reject> {
+fn wanted(sight: Sight<'_>, headers: &[(&[u8], &[u8])], body: &[u8]) -> Result<Wanted, Reject> {
+    let Sight { plan, brain, .. } = sight;
     if !brain.has_table() {
         return Err(Reject::NoTable);
     }
@@ -62,7 +58,7 @@ fn wanted(
     let mut scanner = BodyScanner::new(kind);
     scanner.push(body).map_err(Reject::BadBody)?;
     let view = scanner.finish().map_err(Reject::BadBody)?;
-    wanted::wanted(&view, Body { kind, bytes: Some(body) }, plan, brain, now)
+    wanted::wanted(&view, Body { kind, bytes: Some(body) }, sight)
 }
 
 fn choose<'a>(
@@ -79,10 +75,7 @@ fn choose<'a>(
     let decision = decided.map_err(|none| Reject::from(&none))?;
     Ok(Preview {
         destination: brain.destination(name, decision.choices()),
-        explanation: Explanation {
-            prefix: wanted.source().to_string(),
-            ..explain(name, pool, table.version.version, &request, &decision)
-        },
+        explanation: wanted.explained(explain(name, pool, table.version.version, &request, &decision)),
     })
 }
 

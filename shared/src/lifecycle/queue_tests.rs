@@ -68,7 +68,7 @@ fn a_request_waits_for_a_busy_endpoint_and_goes_when_that_is_free() {
     assert!(brain.turns().is_empty());
 
     first.on(
-        Input::ResponseHeaders { status: 200, event_stream: true, served_by: Some("10.0.0.1:1") },
+        Input::ResponseHeaders { status: 200, event_stream: true, encoded: false, served_by: Some("10.0.0.1:1") },
         &mut brain,
         at(30),
     );
@@ -80,7 +80,8 @@ fn a_request_waits_for_a_busy_endpoint_and_goes_when_that_is_free() {
     assert!(is_steered(&effects), "{effects:?}");
     let left = Effect::Count(Event::LeftQueue { pool: "p".to_owned(), milliseconds: 51, sent: true });
     assert!(effects.contains(&left));
-    let answered = Input::ResponseHeaders { status: 200, event_stream: true, served_by: Some("10.0.0.1:1") };
+    let answered =
+        Input::ResponseHeaders { status: 200, event_stream: true, encoded: false, served_by: Some("10.0.0.1:1") };
     let told = second.on(answered, &mut brain, at(70));
     let told = told.iter().find_map(|effect| {
         let Effect::AddResponseHeader(name, value) = effect else { return None };

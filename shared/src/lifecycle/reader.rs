@@ -3,10 +3,9 @@
 //! A body that is only searched routes nothing: its request goes where one without a body goes.
 
 use super::Plan;
-use super::wanted::{self, Body, Wanted};
-use crate::api::{ApiKind, BodyError, BodyScanner, BodyUse, KeySearch, Reject};
+use super::wanted::{self, Body, Sight, Wanted};
+use crate::api::{ApiKind, BodyError, BodyScanner, BodyUse, Edit, KeySearch, Reject};
 use crate::brain::Brain;
-use crate::clock::Timestamp;
 
 /// Scanners kept between requests; more than this many bodies at once allocate anew.
 const IDLE_SCANNERS: usize = 64;
@@ -52,15 +51,16 @@ impl Reader {
     }
 
     /// The body is whole.
-    pub(super) fn finish(&mut self, plan: &Plan, brain: &Brain, now: Timestamp) -> Result<Wanted, Reject> {
+    pub(super) fn finish(&mut self, sight: Sight<'_>) -> Result<Wanted, Reject> {
         match self {
             Self::Prompt { kind, scanner, body } => {
                 let view = scanner.finish().map_err(Reject::BadBody)?;
-                wanted::wanted(&view, Body { kind: *kind, bytes: body.as_deref() }, plan, brain, now)
+                wanted::wanted(&view, Body { kind: *kind, bytes: body.as_deref() }, sight)
             }
             Self::Search(search) => {
-                let mut wanted = wanted::unread(plan, brain)?;
-                wanted.forbidden_keys = search.finish().map_err(Reject::BadBody)?.to_vec();
+                let mut wanted = wanted::unread(sight.plan, sight.brain)?;
+                let keys = search.finish().map_err(Reject::BadBody)?;
+                wanted.edits = keys.iter().cloned().map(Edit::Disarm).collect();
                 Ok(wanted)
             }
         }

@@ -3,9 +3,9 @@
 use xxhash_rust::xxh64::xxh64;
 
 use super::reader::Reader;
-use super::wanted::{Chain, Wanted, request, unread};
+use super::wanted::{Called, Chain, Sight, Wanted, request, unread};
 use super::{Ask, Effect, Event, Lifecycle, Phase, Plan, Queued, Reading, Sent, Step};
-use crate::api::{BodyUse, Dialect, Reject, reply};
+use crate::api::{BodyUse, Dialect, NameRestorer, Reject, reply};
 use crate::brain::flow::{Offer, Offered, Trial, Turn};
 use crate::brain::{Brain, Routed};
 use crate::clock::Timestamp;
@@ -22,6 +22,8 @@ pub(super) fn begin(headers: &[(&[u8], &[u8])], end_of_stream: bool, step: &mut 
             step.effects.push(Effect::RemoveHeader(name));
         }
     }
+    let ours = [headers::MODEL, headers::BASE_MODEL].into_iter().filter(|name| value(headers, name).is_some());
+    step.effects.extend(ours.filter(|_| step.plan.pool.is_none()).map(Effect::RemoveHeader));
     let ask = ask(headers, step.plan, step.brain, step.now);
     if !step.brain.has_table() {
         return step.reply(ask.dialect, &Reject::NoTable);
@@ -30,6 +32,8 @@ pub(super) fn begin(headers: &[(&[u8], &[u8])], end_of_stream: bool, step: &mut 
         let wanted = unread(step.plan, step.brain);
         return send(ask, wanted, step);
     };
+    let resized = ["content-length", "accept-encoding"].into_iter().filter(|name| value(headers, name).is_some());
+    step.effects.extend(resized.filter(|_| ask.resizable).map(Effect::RemoveHeader));
     let limit = body_limit(step.plan, step.brain);
     let announced = value(headers, "content-length").and_then(number).unwrap_or(0.0);
     let mut reading = Box::new(Reading { ask, reader, bytes: 0, limit });
@@ -75,7 +79,7 @@ pub(super) fn read(mut reading: Box<Reading>, chunk: &[u8], end_of_stream: bool,
     let Reading { mut ask, mut reader, bytes, .. } = *reading;
     ask.body_bytes = bytes;
     let wanted = match pushed {
-        Ok(()) => reader.finish(step.plan, step.brain, step.now),
+        Ok(()) => reader.finish(Sight { ask: &ask, plan: step.plan, brain: step.brain, now: step.now }),
         Err(error) => Err(Reject::BadBody(error)),
     };
     reader.shelve(step.brain);
@@ -99,6 +103,8 @@ pub(super) fn ask(headers: &[(&[u8], &[u8])], plan: &Plan, brain: &Brain, now: T
         let named = names.into_iter().find_map(|name| value(headers, name)).map(name_of);
         named.filter(|name| !name.is_empty())
     };
+    let model = headers::MODEL_REWRITE.into_iter().find_map(|name| str::from_utf8(value(headers, name)?).ok());
+    let model = model.map(str::trim).filter(|model| !model.is_empty()).map(str::to_owned);
     let request_id = value(headers, headers::REQUEST_ID).unwrap_or_default();
     Ask {
         dialect: Dialect::of_path(value(headers, ":path").unwrap_or_default()),
@@ -110,7 +116,15 @@ pub(super) fn ask(headers: &[(&[u8], &[u8])], plan: &Plan, brain: &Brain, now: T
         objective: text(headers::OBJECTIVE),
         tenant: text(headers::FAIRNESS_ID).unwrap_or_else(|| headers::DEFAULT_FAIRNESS_ID.to_owned()),
         body_bytes: 0,
+        resizable: model.is_some() || rewrites(plan, brain),
+        model,
     }
+}
+
+/// May a request get another model than it names?
+fn rewrites(plan: &Plan, brain: &Brain) -> bool {
+    let mut pools = brain.table().pools.iter().filter(|(name, _)| plan.pool.as_ref().is_none_or(|only| only == *name));
+    pools.any(|(_, pool)| !pool.settings.rewrites.is_empty())
 }
 
 /// A name from a header: what is no UTF-8 is replaced, what is long is cut.
@@ -188,12 +202,16 @@ pub(super) fn turn(queued: Box<Queued>, step: &mut Step<'_>) -> Phase {
 fn steer(ask: &Ask, wanted: Wanted, routed: Routed, arrived: Timestamp, step: &mut Step<'_>) -> Phase {
     let explanation = explanation(ask, &wanted, &routed, step);
     let whole_body = wanted.whole_body();
-    let Wanted { pool: name, chain: Chain { bytes, tokens, .. }, watch, forbidden_keys: keys, .. } = wanted;
+    let Wanted { pool: name, chain: Chain { bytes, tokens, .. }, watch, edits, called, .. } = wanted;
     let endpoint = routed.destination.split(',').next().unwrap_or_default().to_owned();
     step.effects.push(Effect::Count(Event::Routed { pool: name.clone(), endpoint }));
-    if !keys.is_empty() {
-        let otherwise = reply(ask.dialect, &Reject::BodyNotOverwritten);
-        step.effects.push(Effect::OverwriteKeys { keys, otherwise });
+    if !edits.is_empty() {
+        let otherwise = reply(ask.dialect, &Reject::BodyNotEdited);
+        step.effects.push(Effect::EditBody { edits, otherwise });
+    }
+    if step.plan.pool.is_none() {
+        let headers = called.iter().flat_map(Called::headers);
+        step.effects.extend(headers.map(|(name, value)| Effect::SetHeader(name, value.to_owned())));
     }
     let told = step.plan.pool.is_none().then(|| name.clone());
     step.effects.push(Effect::Steer { destination: routed.destination.clone(), pool: told });
@@ -207,6 +225,7 @@ fn steer(ask: &Ask, wanted: Wanted, routed: Routed, arrived: Timestamp, step: &m
         explanation,
         watched: watch.is_some(),
         streamed: !whole_body,
+        restorer: called.and_then(|called| Some(NameRestorer::new(&called.model, called.client.as_ref()?))),
     }))
 }
 
@@ -215,9 +234,8 @@ fn explanation(ask: &Ask, wanted: &Wanted, routed: &Routed, step: &Step<'_>) -> 
     let pool = table.pools.get(&wanted.pool).filter(|pool| ask.explain && pool.settings.explain)?;
     let request = request(ask, wanted, step.plan, step.brain);
     let explanation = Explanation {
-        prefix: wanted.source().to_string(),
         waited_ms: routed.charged.as_ref().map(|charged| charged.waited.unwrap_or_default().as_secs_f64() * 1000.0),
-        ..explain(&wanted.pool, pool, table.version.version, &request, &routed.decision)
+        ..wanted.explained(explain(&wanted.pool, pool, table.version.version, &request, &routed.decision))
     };
     serde_json::to_string(&explanation.shortened()).ok()
 }

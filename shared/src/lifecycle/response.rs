@@ -13,6 +13,7 @@ use crate::wire;
 pub(super) struct Head<'a> {
     pub(super) status: u16,
     pub(super) event_stream: bool,
+    pub(super) encoded: bool,
     pub(super) served_by: Option<&'a str>,
 }
 
@@ -27,11 +28,16 @@ pub(super) fn begin(mut sent: Sent, head: Head<'_>, step: &mut Step<'_>) -> Phas
     if let Some(name) = session.filter(|_| head.status < 300) {
         step.effects.push(Effect::AddResponseHeader(name, format!("{:016x}", by.0)));
     }
+    let restorer = sent.restorer.take().filter(|_| !head.encoded);
+    if restorer.is_some() {
+        step.effects.push(Effect::RemoveResponseHeader("content-length"));
+    }
     let scanner = (sent.watched && head.status == 200).then(|| ResponseScanner::new(head.event_stream));
     Phase::Answering(Box::new(Answering {
         by,
         status: head.status,
         scanner,
+        restorer,
         event_stream: head.event_stream,
         first_token: None,
         sent,
@@ -61,6 +67,8 @@ fn settle_choice(sent: &Sent, by: Option<EndpointId>, status: u16, step: &mut St
 }
 
 pub(super) fn read(answering: &mut Answering, chunk: &[u8], end_of_stream: bool, step: &mut Step<'_>) {
+    let replaced = answering.restorer.as_mut().and_then(|restorer| restorer.push(chunk, end_of_stream));
+    step.effects.extend(replaced.map(Effect::ReplaceChunk));
     let Some(scanner) = &mut answering.scanner else { return };
     let mut events = scanner.push(chunk).events;
     if end_of_stream {
@@ -163,6 +171,12 @@ impl Lifecycle {
             Phase::Answering(answering) => answering.event_stream,
             Phase::Idle | Phase::Reading(_) | Phase::Queued(_) | Phase::Over => false,
         }
+    }
+
+    /// Will the response's body be changed, unless it is compressed? Only then must the shell know whether it is.
+    #[must_use]
+    pub const fn restores_names(&self) -> bool {
+        matches!(&self.phase, Phase::Sent(sent) if sent.restorer.is_some())
     }
 
     /// Does the time of the response bytes at hand matter? Only at the first token and at the end; between them a clock

@@ -2,6 +2,7 @@ use proptest::collection::vec;
 use proptest::prelude::{any, proptest};
 
 use super::*;
+use crate::api::edited;
 use crate::headers;
 use crate::prefix::{ChainRoot, chain};
 use crate::table::live::Work;
@@ -15,7 +16,7 @@ fn two_pods() -> Brain {
 }
 
 fn response<'a>(status: u16, served_by: Option<&'a str>) -> Input<'a> {
-    Input::ResponseHeaders { status, event_stream: true, served_by }
+    Input::ResponseHeaders { status, event_stream: true, encoded: false, served_by }
 }
 
 fn chunk(text: &str) -> Input<'_> {
@@ -139,22 +140,21 @@ fn a_key_that_no_engine_may_see_is_overwritten_before_the_request_is_steered() {
         let driven = post(&mut two_pods(), path, &[], armed.as_bytes(), at(0));
         let of = |wanted: fn(&Effect) -> bool| driven.effects.iter().position(wanted).unwrap();
         let (overwrite, steer) =
-            (of(|it| matches!(it, Effect::OverwriteKeys { .. })), of(|it| matches!(it, Effect::Steer { .. })));
+            (of(|it| matches!(it, Effect::EditBody { .. })), of(|it| matches!(it, Effect::Steer { .. })));
         assert!(overwrite < steer, "{:?}", driven.effects);
-        let Effect::OverwriteKeys { keys, otherwise } = &driven.effects[overwrite] else { unreachable!() };
-        let mut bytes = armed.clone().into_bytes();
-        crate::api::overwrite_keys(&mut bytes, keys).unwrap();
+        let Effect::EditBody { edits, otherwise } = &driven.effects[overwrite] else { unreachable!() };
+        let bytes = edited(armed.as_bytes(), edits).unwrap();
         assert_eq!(String::from_utf8(bytes).unwrap(), body(r#"{"xxxxxxxxxxxxxxxxxxxx":"full"}"#));
         assert_eq!(otherwise.status, 500);
         let harmless = post(&mut two_pods(), path, &[], body("{}").as_bytes(), at(0));
-        assert!(!harmless.effects.iter().any(|it| matches!(it, Effect::OverwriteKeys { .. })));
+        assert!(!harmless.effects.iter().any(|it| matches!(it, Effect::EditBody { .. })));
     }
 }
 
 #[test]
 fn a_body_that_is_only_searched_is_routed_unread_without_its_forbidden_keys() {
     let armed = r#"{"token_ids":[1],"sampling_params":{"extra_args":{"kv_cache_report_mode":"full"}}}"#;
-    let is_overwrite = |effect: &Effect| matches!(effect, Effect::OverwriteKeys { .. });
+    let is_overwrite = |effect: &Effect| matches!(effect, Effect::EditBody { .. });
     for path in ["/inference/v1/generate", "/v1/chat/completions/batch/", "/invocations"] {
         let mut brain = two_pods();
         let busy = post(&mut brain, CHAT, &[], chat_body("m", "x").as_bytes(), at(0));
@@ -162,9 +162,8 @@ fn a_body_that_is_only_searched_is_routed_unread_without_its_forbidden_keys() {
         assert_ne!(busy.destination()[0], driven.destination()[0], "{path} goes to the idlest pod");
         let overwrite = driven.effects.iter().position(is_overwrite).unwrap();
         assert!(driven.effects[overwrite..].iter().any(|it| matches!(it, Effect::Steer { .. })));
-        let Effect::OverwriteKeys { keys, .. } = &driven.effects[overwrite] else { unreachable!() };
-        let mut bytes = armed.as_bytes().to_vec();
-        crate::api::overwrite_keys(&mut bytes, keys).unwrap();
+        let Effect::EditBody { edits, .. } = &driven.effects[overwrite] else { unreachable!() };
+        let bytes = edited(armed.as_bytes(), edits).unwrap();
         assert_eq!(String::from_utf8(bytes).unwrap(), armed.replace("kv_cache_report_mode", &"x".repeat(20)));
         let harmless = post(&mut brain, path, &[], b"[]", at(0));
         assert!(!harmless.effects.iter().any(is_overwrite) && !harmless.destination().is_empty());
@@ -180,7 +179,7 @@ fn a_refused_body_is_left_as_it_is() {
     let body = r#"{"model":"other","messages":[],"vllm_xargs":{"kv_cache_report_mode":"full"}}"#;
     let driven = post(&mut two_pods(), CHAT, &[], body.as_bytes(), at(0));
     assert_eq!(driven.reply().0, 404);
-    assert!(!driven.effects.iter().any(|it| matches!(it, Effect::OverwriteKeys { .. })));
+    assert!(!driven.effects.iter().any(|it| matches!(it, Effect::EditBody { .. })));
 }
 
 #[test]
@@ -260,7 +259,7 @@ fn a_whole_body_response_yields_its_usage() {
     let body = r#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#;
     let mut chat = post(&mut brain, CHAT, &[], body.as_bytes(), at(0));
     chat.on(
-        Input::ResponseHeaders { status: 200, event_stream: false, served_by: Some(STREAM_HEAD) },
+        Input::ResponseHeaders { status: 200, event_stream: false, encoded: false, served_by: Some(STREAM_HEAD) },
         &mut brain,
         at(5),
     );
@@ -287,7 +286,10 @@ proptest! {
             let input = match kind {
                 0 => Input::RequestHeaders { headers: &headers, end_of_stream: false },
                 1 => Input::RequestBody { chunk: if *flag { body.as_bytes() } else { bytes }, end_of_stream: *flag },
-                2 => Input::ResponseHeaders { status, event_stream: *flag, served_by: (*flag).then_some(&served) },
+                2 => {
+                    let served_by = (*flag).then_some(served.as_str());
+                    Input::ResponseHeaders { status, event_stream: *flag, encoded: *flag, served_by }
+                },
                 3 => Input::ResponseBody { chunk: bytes, end_of_stream: *flag },
                 4 => Input::BodyOverdue,
                 _ => chunk(TOKEN),
@@ -322,7 +324,7 @@ fn exact_pool(slot: u32, text: &str) -> wire::PoolChange {
 }
 
 fn decision(driven: &mut Driven, brain: &mut Brain) -> serde_json::Value {
-    let head = Input::ResponseHeaders { status: 200, event_stream: true, served_by: None };
+    let head = Input::ResponseHeaders { status: 200, event_stream: true, encoded: false, served_by: None };
     let effects = driven.on(head, brain, at(2));
     let told = effects.iter().find_map(|effect| {
         let Effect::AddResponseHeader(name, value) = effect else { return None };

@@ -1,16 +1,16 @@
 //! What a request that was read asks for: whose endpoints, which model, which prompt as a chain of keys, how much of what.
 
-use std::ops::Range;
-
 use super::{Ask, Plan};
-use crate::api::{ApiKind, NoEndpointReason, PromptView, Reject, RequestView};
+use crate::api::{ApiKind, Edit, NoEndpointReason, PromptView, Reject, RequestView};
 use crate::brain::{Brain, Prompt};
 use crate::clock::Timestamp;
+use crate::headers;
 use crate::prefix::{ChainRoot, chain};
 use crate::scheduling::Request;
 use crate::scheduling::cost::Demand;
-use crate::scheduling::explanation::PrefixSource;
+use crate::scheduling::explanation::{Explanation, PrefixSource};
 use crate::table::Pool;
+use crate::table::rewrite::LONGEST_MODEL;
 use crate::template::{Bypass, Unrendered};
 
 /// A whole body: what it is, and its bytes where some model's prompts are rendered.
@@ -18,6 +18,34 @@ use crate::template::{Bypass, Unrendered};
 pub(super) struct Body<'a> {
     pub(super) kind: ApiKind,
     pub(super) bytes: Option<&'a [u8]>,
+}
+
+/// What is seen when a body is whole.
+#[derive(Clone, Copy)]
+pub(super) struct Sight<'a> {
+    pub(super) ask: &'a Ask,
+    pub(super) plan: &'a Plan,
+    pub(super) brain: &'a Brain,
+    pub(super) now: Timestamp,
+}
+
+/// What a request's model is called.
+#[derive(Debug)]
+pub(super) struct Called {
+    /// By the engines.
+    pub(super) model: String,
+    /// By the client, where that is another name.
+    pub(super) client: Option<String>,
+    /// What it is an adapter of, or itself; `None` where the table does not name it.
+    base: Option<String>,
+}
+
+impl Called {
+    /// The headers that tell routes. Only names of the table: a client's could hold anything.
+    pub(super) fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let base = self.base.as_deref().filter(|base| ![base, self.model.as_str()].concat().contains(char::is_control));
+        base.into_iter().flat_map(|base| [(headers::MODEL, self.model.as_str()), (headers::BASE_MODEL, base)])
+    }
 }
 
 /// What a request asks for: whose endpoints, which model, which prompt, and what is expected of the response.
@@ -28,7 +56,10 @@ pub(super) struct Wanted {
     pub(super) chain: Chain,
     /// `None`: the body is not read, the response not watched.
     pub(super) watch: Option<Watch>,
-    pub(super) forbidden_keys: Vec<Range<u64>>,
+    /// What must be changed in the body, in its order.
+    pub(super) edits: Vec<Edit>,
+    /// `None`: the body is not read.
+    pub(super) called: Option<Called>,
 }
 
 #[derive(Debug)]
@@ -57,8 +88,14 @@ impl Wanted {
         self.watch.as_ref().is_none_or(|watch| watch.whole_body)
     }
 
-    pub(super) fn source(&self) -> &PrefixSource {
-        &self.chain.source
+    /// `explanation` with what was known before the decision.
+    pub(super) fn explained<'a>(&self, explanation: Explanation<'a>) -> Explanation<'a> {
+        Explanation {
+            prefix: self.chain.source.to_string(),
+            model: self.called.as_ref().map(|called| called.model.clone()),
+            rewritten_from: self.called.as_ref().and_then(|called| called.client.clone()),
+            ..explanation
+        }
     }
 }
 
@@ -68,37 +105,56 @@ pub(super) fn unread(plan: &Plan, brain: &Brain) -> Result<Wanted, Reject> {
     let name = name.or_else(|| brain.table().pools.keys().next().cloned());
     let pool = name.ok_or(Reject::NoEndpoint { reason: NoEndpointReason::EmptyPool })?;
     let chain = Chain { tokens: Some(0), ..Chain::default() };
-    Ok(Wanted { pool, model: None, chain, watch: None, forbidden_keys: Vec::new() })
+    Ok(Wanted { pool, model: None, chain, watch: None, edits: Vec::new(), called: None })
 }
 
-pub(super) fn wanted(
-    view: &RequestView<'_>,
-    body: Body<'_>,
-    plan: &Plan,
-    brain: &Brain,
-    now: Timestamp,
-) -> Result<Wanted, Reject> {
+pub(super) fn wanted(view: &RequestView<'_>, body: Body<'_>, sight: Sight<'_>) -> Result<Wanted, Reject> {
+    let Sight { ask, plan, brain, now } = sight;
     let unknown = || Reject::UnknownModel { model: view.model.to_owned() };
-    let named = plan.pool.clone().or_else(|| brain.pool_for(Some(view.model)).map(str::to_owned));
-    let name = named.ok_or_else(unknown)?;
+    let found = || brain.pool_for(Some(view.model)).or_else(|| brain.pool_for(Some(ask.model.as_ref()?)));
+    let name = plan.pool.clone().or_else(|| found().map(str::to_owned)).ok_or_else(unknown)?;
     let Some(pool) = brain.pool(&name) else { return Err(Reject::UnknownPool { pool: name }) };
-    let model = pool.model_index(view.model).ok_or_else(unknown)?;
+    let target = target(view, pool, ask);
+    let called = target.unwrap_or(view.model);
+    let model = pool.model_index(called).ok_or_else(unknown)?;
     let row = pool.model(model);
     let base = row.and_then(|row| row.base.as_deref());
-    let root = ChainRoot::new(base.unwrap_or(view.model), base.map(|_| view.model), view.cache_salt);
-    let renderer = brain.renderers.get(&name, base.unwrap_or(view.model));
+    let root = ChainRoot::new(base.unwrap_or(called), base.map(|_| called), view.cache_salt);
+    let renderer = brain.renderers.get(&name, base.unwrap_or(called));
     let rendered = renderer.zip(body.bytes).map(|(renderer, bytes)| renderer.prompt(body.kind, bytes, now));
     let chain = match rendered {
         Some(Ok(text)) => exact_chain(root, pool, [text.as_bytes()]),
-        Some(Err(Unrendered::Bypass(Bypass::TokenIds))) => tokens_chain(root, pool, base.unwrap_or(view.model), view),
+        Some(Err(Unrendered::Bypass(Bypass::TokenIds))) => tokens_chain(root, pool, base.unwrap_or(called), view),
         Some(Err(why)) => {
             Chain { source: PrefixSource::Learned(Some(why.to_string())), ..learned_chain(root, pool, view) }
         }
         None => learned_chain(root, pool, view),
     };
     let watch = Watch { whole_body: !view.stream, output: view.max_output_tokens, kind: body.kind };
-    let forbidden_keys = view.forbidden_keys.to_vec();
-    Ok(Wanted { pool: name, model, chain, watch: Some(watch), forbidden_keys })
+    let called = Called {
+        model: called.to_owned(),
+        client: target.map(|_| view.model.to_owned()),
+        base: row.map(|row| base.unwrap_or(&row.name).to_owned()),
+    };
+    Ok(Wanted { pool: name, model, chain, watch: Some(watch), edits: edits(view, target), called: Some(called) })
+}
+
+/// The model that the request gets, where that is another than it names.
+fn target<'a>(view: &RequestView<'_>, pool: &'a Pool, ask: &'a Ask) -> Option<&'a str> {
+    // A rule that came while the body did is too late for its length. Whatever name is put back comes in every chunk of the
+    // answer: a long one would multiply.
+    if !ask.resizable || view.model.len() > LONGEST_MODEL {
+        return None;
+    }
+    let target = ask.model.as_deref().or_else(|| pool.settings.rewrites.target(view.model, ask.seed))?;
+    (target != view.model).then_some(target)
+}
+
+fn edits(view: &RequestView<'_>, target: Option<&str>) -> Vec<Edit> {
+    let renamed = target.map(|model| Edit::replace(view.model_at.clone(), model));
+    let mut edits: Vec<Edit> = view.forbidden_keys.iter().cloned().map(Edit::Disarm).chain(renamed).collect();
+    edits.sort_by_key(|edit| edit.at().start);
+    edits
 }
 
 fn chunk_bytes(pool: &Pool) -> usize {

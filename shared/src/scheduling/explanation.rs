@@ -19,6 +19,12 @@ const LISTED: usize = 8;
 pub struct Explanation<'a> {
     /// The pool that was chosen from.
     pub pool: &'a str,
+    /// The model that the engine gets; absent where the body is not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// What the client called it, where that is another name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rewritten_from: Option<String>,
     /// Table version the decision was made on.
     pub table_version: u64,
     /// Prompt tokens, estimated from bytes unless the prompt was token ids.
@@ -152,6 +158,8 @@ pub fn explain<'a>(
     };
     Explanation {
         pool: name,
+        model: None,
+        rewritten_from: None,
         table_version,
         prompt_tokens: rounded(request.demand.prompt_tokens),
         prefix: PrefixSource::default().to_string(),

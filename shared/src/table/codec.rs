@@ -3,6 +3,7 @@
 
 mod flow;
 mod profile;
+mod rewrite;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -172,6 +173,7 @@ fn settings(raw: wire::PoolSettings) -> Result<PoolSettings, Malformed> {
         profile: raw.profile.map(profile::profile).transpose()?.map(Arc::new),
         flow: raw.flow.map(flow::flow).transpose()?.map(Arc::new),
         objectives: raw.objectives.into_iter().map(|objective| (objective.name, objective.priority)).collect(),
+        rewrites: Arc::new(rewrite::rewrites(raw.rewrites)?),
     })
 }
 

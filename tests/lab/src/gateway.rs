@@ -112,7 +112,10 @@ impl Gateway {
             }
             Effect::RemoveHeader(_)
             | Effect::Hold
-            | Effect::OverwriteKeys { .. }
+            | Effect::SetHeader(..)
+            | Effect::EditBody { .. }
+            | Effect::RemoveResponseHeader(_)
+            | Effect::ReplaceChunk(_)
             | Effect::AddResponseHeader(..)
             | Effect::Count(_) => None,
         })
@@ -133,7 +136,11 @@ impl Gateway {
 
     /// `pod` begins to answer with its first token.
     pub fn first_token(&mut self, id: u64, pod: &str, now: Timestamp) {
-        self.feed(id, Input::ResponseHeaders { status: 200, event_stream: true, served_by: Some(pod) }, now);
+        self.feed(
+            id,
+            Input::ResponseHeaders { status: 200, event_stream: true, encoded: false, served_by: Some(pod) },
+            now,
+        );
         self.token(id, now);
     }
 
@@ -161,7 +168,11 @@ impl Gateway {
 
     /// No pod of the list accepted: the host answers by itself.
     pub fn unserved(&mut self, id: u64, now: Timestamp) {
-        self.feed(id, Input::ResponseHeaders { status: 503, event_stream: false, served_by: None }, now);
+        self.feed(
+            id,
+            Input::ResponseHeaders { status: 503, event_stream: false, encoded: false, served_by: None },
+            now,
+        );
         self.feed(id, Input::ResponseBody { chunk: b"no healthy upstream", end_of_stream: true }, now);
         self.end(id, now);
     }

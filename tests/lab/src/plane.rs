@@ -153,5 +153,6 @@ fn settings(flow: Option<wire::FlowControl>) -> wire::PoolSettings {
         profile: None,
         flow,
         objectives: crate::callers::objectives(),
+        rewrites: Vec::new(),
     }
 }

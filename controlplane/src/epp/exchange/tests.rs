@@ -34,6 +34,7 @@ fn brain() -> Brain {
         profile: None,
         flow: None,
         objectives: Vec::new(),
+        rewrites: Vec::new(),
     };
     let pool = table::PoolChange {
         name: "p".to_owned(),
@@ -379,6 +380,46 @@ fn a_key_that_no_engine_may_see_leaves_the_body_in_every_mode() {
     let answers = buffered.body(text.as_bytes(), true);
     let replaced = common(&answers[0]).body_mutation.unwrap().mutation.unwrap();
     assert_eq!(replaced, body_mutation::Mutation::Body(Bytes::from(disarmed)));
+}
+
+#[test]
+fn the_engine_gets_another_name_and_the_client_its_own_in_every_mode() {
+    let text = r#"{"model":"the client's","stream":true,"messages":[]}"#;
+    let wanted = text.replace("the client's", "m");
+    let asked = [("x-llm-d-model-name-rewrite", "m"), ("content-length", "52"), ("accept-encoding", "gzip")];
+    let chunks = ["data: {\"mod", "el\":\"m\"}\n\n"];
+    let replaced = |answer: &ProcessingResponse| match common(answer).body_mutation.map(|mutation| mutation.mutation) {
+        Some(Some(body_mutation::Mutation::Body(body))) => body,
+        Some(Some(body_mutation::Mutation::StreamedResponse(piece))) => piece.body,
+        Some(None) | None => panic!("it goes on as it was: {answer:?}"),
+    };
+    for mode in [BodyMode::FullDuplex, BodyMode::Streamed { early: true }, BodyMode::Buffered] {
+        let mut driven = driven().with(mode, true);
+        let mut answers = driven.headers(&asked);
+        let cuts = if mode == BodyMode::Buffered { vec![text] } else { vec![&text[..12], &text[12..]] };
+        for (number, cut) in (1..).zip(&cuts) {
+            answers.extend(driven.body(cut.as_bytes(), number == cuts.len()));
+        }
+        let removed = removed(&answers[0]);
+        for (name, _) in asked {
+            assert!(removed.iter().any(|removed| removed == name), "{mode:?} {removed:?}");
+        }
+        let sent: Vec<Bytes> = answers[1..].iter().map(replaced).collect();
+        assert_eq!(sent.concat(), wanted.as_bytes(), "{mode:?}");
+
+        let head = driven.answer("200", &[("content-length", "30")]);
+        assert_eq!(self::removed(&head[0]), ["content-length"]);
+        let answers = chunks.map(|chunk| driven.on(Request::ResponseBody(body(chunk.as_bytes(), false))));
+        let got: Vec<Bytes> = answers.iter().flatten().map(replaced).collect();
+        assert_eq!(got, ["data: {", "\"model\":\"the client's\"}\n\n"], "{mode:?}");
+
+        let mut compressed = driven;
+        compressed.exchange = Exchange::new(compressed.exchange.plan.clone(), Conformance::Off, Subsets::Obeyed);
+        compressed.headers(&asked);
+        compressed.body(text.as_bytes(), true);
+        let head = compressed.answer("200", &[("content-encoding", "gzip"), ("content-length", "30")]);
+        assert_eq!(self::removed(&head[0]), Vec::<String>::new());
+    }
 }
 
 fn any_message() -> impl Strategy<Value = Request> {

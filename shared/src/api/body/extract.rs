@@ -337,7 +337,7 @@ impl Sink for Extractor {
                 self.leaf = Leaf::Key;
             }
             Token::KeyEnd => self.key_end(at),
-            Token::StringEnd | Token::NumberEnd => self.leaf_end(),
+            Token::StringEnd | Token::NumberEnd => self.leaf_end(at),
             Token::ObjectEnd | Token::ArrayEnd => self.close(),
             Token::ObjectStart => self.start(ValueKind::Object, token, at),
             Token::ArrayStart => self.start(ValueKind::Array, token, at),

@@ -1,4 +1,4 @@
-//! The one key that clients may not send to an engine, and how it is taken out of a body without moving a byte.
+//! The one key that clients may not send to an engine. It is taken out of a body without moving a byte.
 //!
 //! `kv_cache_report_mode` inside a request's `vllm_xargs` (or its sampling parameters' `extra_args`) makes vLLM announce
 //! blocks that it holds already, and its events do not tell such an announcement from a new block: whoever counts blocks is
@@ -13,29 +13,6 @@ const KEY: &str = "kv_cache_report_mode";
 
 /// One is what a client means; a few more are a client's mistake, and any number is an attack on whoever carries the list.
 const MOST: usize = 8;
-
-const FILLER: u8 = b'x';
-
-/// A range that is not the inside of a quoted key of this body.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no key at bytes {} to {} of the body", .0.start, .0.end)]
-pub struct NoKeyThere(pub Range<u64>);
-
-/// Writes a meaningless name over each of `keys`, as [`RequestView::forbidden_keys`](super::RequestView) names them.
-///
-/// # Errors
-/// This is not the body that they were found in. It may be changed in part.
-pub fn overwrite_keys(body: &mut [u8], keys: &[Range<u64>]) -> Result<(), NoKeyThere> {
-    keys.iter().try_for_each(|key| overwrite(body, key).ok_or_else(|| NoKeyThere(key.clone())))
-}
-
-fn overwrite(body: &mut [u8], key: &Range<u64>) -> Option<()> {
-    let (start, end) = (usize::try_from(key.start).ok()?, usize::try_from(key.end).ok()?);
-    let quoted = body.get_mut(start.checked_sub(1)?..end.checked_add(1)?)?;
-    let [b'"', inside @ .., b'"'] = quoted else { return None };
-    inside.fill(FILLER);
-    Some(())
-}
 
 /// Where the body at hand has the key.
 #[derive(Debug, Default)]

@@ -7,6 +7,8 @@ pub(super) struct Settings {
     pub(super) model: Vec<u8>,
     /// Offset of the model's value; `None` while there is none.
     pub(super) model_at: Option<u64>,
+    /// Offset of its closing quote.
+    pub(super) model_end: u64,
     pub(super) cache_salt: Vec<u8>,
     pub(super) salted: bool,
     pub(super) stream: bool,

@@ -1,9 +1,10 @@
 //! The scanner against serde_json (`agreement`), against its own laws (`laws`), its words (`sentences`), and
-//! the key that no engine may see (`forbidden`, `search` where nothing else is read).
+//! the key that no engine may see (`forbidden`, `search` where nothing else is read), another model's name (`renamed`).
 
 mod agreement;
 mod forbidden;
 mod laws;
+mod renamed;
 mod search;
 mod sentences;
 

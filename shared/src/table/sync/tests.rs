@@ -92,6 +92,12 @@ fn profiled(
     wire::PoolSettings { profile, ..good.clone() }
 }
 
+fn rewritten(good: &wire::PoolSettings, rules: usize, model: &str, targets: &[(&str, u32)]) -> wire::PoolSettings {
+    let target = |&(model, weight): &(&str, u32)| wire::RewriteTarget { model: model.to_owned(), weight };
+    let rule = wire::ModelRewrite { models: vec![model.to_owned()], targets: targets.iter().map(target).collect() };
+    wire::PoolSettings { rewrites: vec![rule; rules], ..good.clone() }
+}
+
 #[test]
 fn each_broken_rule_is_refused_by_name() {
     let bad_settings = |settings| wire::PoolChange { settings: Some(settings), ..pool(vec![], vec![]) };
@@ -113,6 +119,12 @@ fn each_broken_rule_is_refused_by_name() {
         (bad_settings(wire::PoolSettings { chunk_bytes: 0, ..good.clone() }), "settings.chunk_bytes"),
         (bad_settings(wire::PoolSettings { choices: 9, ..good.clone() }), "settings.choices"),
         (bad_settings(wire::PoolSettings { slo_ttft_seconds: f64::NAN, ..good.clone() }), "settings.slo_ttft_seconds"),
+        (bad_settings(rewritten(&good, 1025, "a", &[("x", 1)])), "rewrites"),
+        (bad_settings(rewritten(&good, 1, "", &[("x", 1)])), "rewrites.models"),
+        (bad_settings(rewritten(&good, 1, "a", &[])), "rewrites.targets"),
+        (bad_settings(rewritten(&good, 1, "a", &[("", 1)])), "rewrites.targets"),
+        (bad_settings(rewritten(&good, 1, "a", &[("x", 1_000_001)])), "rewrites.targets"),
+        (bad_settings(rewritten(&good, 1, "a", &[("x", 1); 65])), "rewrites.targets"),
         (bad_settings(profiled(&good, vec![], 1.0, None)), "scorers.kind"),
         (bad_settings(profiled(&good, vec![], f64::INFINITY, Some(Kind::Complement(4)))), "scorers.weight"),
         (bad_settings(profiled(&good, vec![], 1.0, Some(Kind::Least(5)))), "metric"),

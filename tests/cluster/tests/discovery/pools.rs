@@ -4,10 +4,12 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Engines, OBJECTIVE, Plane, REWRITE, are, automatic, change, cluster_with, create, inference_pool, objective, pod,
-    reader, rewrite, states,
+    Engines, OBJECTIVE, Plane, REWRITE, SOON, are, automatic, change, cluster_with, create, inference_pool, objective,
+    pod, reader, rewrite, states,
 };
 use cluster::kind::{ALPHA_POOL, POOL};
+use cluster::namespace::Namespace;
+use e2e::wait::eventually;
 
 fn names(view: &controlplane::datastore::View) -> Vec<&str> {
     view.pools.iter().map(|pool| pool.name.as_str()).collect()
@@ -39,11 +41,29 @@ async fn pools_come_with_their_inference_pool_and_drain_when_it_goes() {
         })
         .await;
 
+    rules_reach_the_published_table(&plane, &namespace).await;
     let api = namespace.of(POOL);
     api.delete("llama", &DeleteParams::default()).await.unwrap();
     plane.until("its endpoints drain", |view| states(view, &pool) == are(&[("p1", "draining")])).await;
     plane.until("and it goes", |view| view.pools.is_empty()).await;
     plane.stop().await;
+}
+
+/// Asks what a gateway would do with a request for a model that only a rule knows; then the rule changes, and goes.
+async fn rules_reach_the_published_table(plane: &Plane, namespace: &Namespace<'_>) {
+    let called = async || {
+        let body = json!({"model": "client's", "messages": []}).to_string();
+        let url = format!("http://{}/api/v1/explain", plane.running.http);
+        let told = reqwest::Client::new().post(url).body(body).send().await.unwrap().bytes().await.unwrap();
+        let told: Value = serde_json::from_slice(&told).unwrap();
+        (told["model"].clone(), told["rewritten_from"].clone())
+    };
+    eventually("a rule", SOON, async || called().await == (json!("llama-2"), json!("client's"))).await;
+    let rules = json!({"spec": {"rules": [{"targets": [{"modelRewrite": "llama-3"}]}]}});
+    change(namespace, REWRITE, "canary", rules).await;
+    eventually("another rule", SOON, async || called().await.0 == "llama-3").await;
+    namespace.of(REWRITE).delete("canary", &DeleteParams::default()).await.unwrap();
+    eventually("no rule", SOON, async || called().await == (json!("client's"), Value::Null)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -116,6 +116,7 @@ fn pool(addresses: &[String]) -> PoolChange {
         profile: None,
         flow: None,
         objectives: Vec::new(),
+        rewrites: Vec::new(),
     };
     let endpoints = endpoints.collect();
     PoolChange { name: "llama".to_owned(), settings: Some(settings), endpoints, ..PoolChange::default() }

@@ -73,6 +73,7 @@ mod placement;
 mod pods;
 mod pools;
 mod refused_requests;
+mod rewrite;
 mod standalone;
 mod steering;
 mod tls;

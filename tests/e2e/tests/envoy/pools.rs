@@ -6,6 +6,7 @@ use std::process::Command;
 use e2e::binaries::Binaries;
 use e2e::client::{Client, Version, answer, try_answer};
 use e2e::control_plane::ControlPlane;
+use e2e::echo;
 use e2e::gateway::Gateway;
 use e2e::process::Process;
 use e2e::sim::Sim;
@@ -32,7 +33,10 @@ async fn start(binaries: &Binaries, folder: &Path, models: &[&'static str]) -> V
 fn pools(sims: &[(&str, Sim)]) -> String {
     let pool = |(model, sim): &(&str, Sim)| {
         let endpoints = sim.addresses.join(", ");
-        format!("- {{name: {model}, explain: true, discovery: {{static: {{endpoints: [{endpoints}]}}}}}}\n")
+        let rules = format!("[{{models: [{model}-too], targets: [{{model: {model}}}]}}]");
+        format!(
+            "- {{name: {model}, explain: true, rewrites: {rules}, discovery: {{static: {{endpoints: [{endpoints}]}}}}}}\n"
+        )
     };
     sims.iter().map(pool).collect()
 }
@@ -42,7 +46,8 @@ async fn the_model_decides_the_pool_and_an_unknown_one_is_404() {
     let Some(binaries) = Binaries::find() else { return };
     let folder = tempfile::tempdir().unwrap();
     let sims = start(&binaries, folder.path(), &["alpha", "beta"]).await;
-    let pools = pools(&sims);
+    let echo = echo::start().await;
+    let pools = format!("{}- {{name: echo, discovery: {{static: {{endpoints: ['{echo}']}}}}}}", pools(&sims));
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let config = format!(
         "listen: {{grpc: '127.0.0.1:0', http: '127.0.0.1:0'}}
@@ -66,8 +71,14 @@ pools:
             assert_eq!(served.status, 200, "{model}: {served:?}");
             assert!(sim.addresses.iter().any(|address| address == served.engine()), "{model}: {served:?}");
             assert_eq!(served.decision()["pool"], *model);
+            let renamed = answer(ask(&client, &format!("{model}-too"))).await;
+            assert_eq!((&renamed.json()["model"], renamed.status), (&json!(format!("{model}-too")), 200));
+            assert_eq!((&renamed.decision()["pool"], &renamed.decision()["model"]), (&json!(model), &json!(model)));
         }
     }
+    let seen = answer(ask(&client, "sim-model").header("x-gateway-model-name", "forged")).await.json();
+    assert_eq!(seen["headers"]["x-gateway-model-name"], "sim-model");
+    assert_eq!(seen["headers"]["x-gateway-base-model-name"], "sim-model");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

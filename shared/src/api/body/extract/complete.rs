@@ -10,11 +10,13 @@ use crate::api::{ApiKind, BodyError, Problem};
 const BILLING_LINE: &[u8] = b"x-anthropic-billing-header";
 
 impl Extractor {
+    /// `at`: offset of a string's closing quote.
     #[inline]
-    pub(super) fn leaf_end(&mut self) {
+    pub(super) fn leaf_end(&mut self, at: u64) {
         let span = self.leaf_span();
         match self.leaf {
-            Leaf::Key | Leaf::Model | Leaf::Salt | Leaf::PartType => {}
+            Leaf::Key | Leaf::Salt | Leaf::PartType => {}
+            Leaf::Model => self.settings.model_end = at,
             Leaf::Role => self.message.role = Some(span),
             Leaf::ContentText => {
                 self.content.push(span);
