@@ -17,6 +17,7 @@ pub mod restarts;
 mod scraped;
 pub mod serve;
 pub mod slots;
+pub mod spending;
 pub mod split;
 pub mod status;
 mod stream;

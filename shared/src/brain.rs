@@ -3,6 +3,7 @@
 //!
 //! Nothing here is per request except what a `Routed` carries away.
 
+mod budget;
 pub mod flow;
 mod knowledge;
 mod outbox;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 pub use outbox::{Observation, Outbox};
 
 use crate::api::BodyScanner;
+use crate::budget::Meters;
 use crate::clock::Timestamp;
 use crate::identity::{EndpointId, Slot};
 use crate::ledger::{Ledger, Load, Ticket};
@@ -46,6 +48,8 @@ pub struct Brain {
     cold_turns: u64,
     /// Who waits.
     flows: flow::Flows,
+    /// By pool: what tenants have spent.
+    meters: BTreeMap<String, Meters>,
     /// Workers of this process that decide; at least 1.
     pub workers: u32,
     /// The shell cannot let requests wait: flow control is not in force here.
@@ -204,6 +208,7 @@ impl Brain {
         let pools = codec::live(live)?;
         self.live = pools.into_iter().map(|(name, pool)| (name, LiveRows { pool, received })).collect();
         self.forget_mirror();
+        self.hear_of_budgets(received);
         self.hear(received);
         Ok(())
     }

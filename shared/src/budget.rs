@@ -32,6 +32,28 @@ pub enum Exceeded {
     Requests,
 }
 
+impl Exceeded {
+    /// What is counted.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tokens => "tokens",
+            Self::Requests => "requests",
+        }
+    }
+
+    /// The headers that tell the limit, what remains of it, and when there is room (OpenAI's names).
+    #[must_use]
+    pub const fn headers(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Tokens => ("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+            Self::Requests => {
+                ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests")
+            }
+        }
+    }
+}
+
 /// A request that is over its tenant's limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Over {

@@ -7,6 +7,7 @@
 //!                                              \-> Queued -- its turn
 //! ```
 
+mod paid;
 mod preview;
 mod reader;
 mod request;
@@ -22,6 +23,7 @@ use crate::flow::Ticket;
 use crate::identity::EndpointId;
 use crate::scheduling::subset::Subset;
 
+use paid::Paid;
 use reader::Reader;
 use wanted::Wanted;
 
@@ -227,6 +229,7 @@ struct Queued {
     wanted: Wanted,
     ticket: Ticket,
     since: Timestamp,
+    paid: Option<Paid>,
 }
 
 /// Steered, not answered yet.
@@ -245,6 +248,7 @@ struct Sent {
     streamed: bool,
     /// Puts the model's name back that the client gave.
     restorer: Option<NameRestorer>,
+    paid: Option<Paid>,
 }
 
 #[derive(Debug)]
@@ -319,6 +323,8 @@ impl Step<'_> {
     }
 }
 
+#[cfg(test)]
+mod budget_tests;
 #[cfg(test)]
 mod queue_tests;
 #[cfg(test)]

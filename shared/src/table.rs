@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::identity::{EndpointId, Slot};
+use budget::Budgets;
 use flow::FlowControl;
 use profile::Profile;
 use rendering::Rendering;
@@ -82,6 +83,8 @@ pub struct PoolSettings {
     pub profile: Option<Arc<Profile>>,
     /// Hold requests while the pool is busy.
     pub flow: Option<Arc<FlowControl>>,
+    /// How much a minute each tenant may have.
+    pub budgets: Budgets,
     /// Priorities that requests may name.
     pub objectives: BTreeMap<String, i32>,
     /// Other models for the names that requests give.
@@ -102,6 +105,7 @@ impl Default for PoolSettings {
             stale_after_ms: 2000,
             profile: None,
             flow: None,
+            budgets: Budgets::default(),
             objectives: BTreeMap::new(),
             rewrites: Arc::default(),
         }

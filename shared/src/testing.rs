@@ -24,6 +24,7 @@ pub(crate) fn settings() -> wire::PoolSettings {
         profile: None,
         flow: None,
         objectives: Vec::new(),
+        budgets: Vec::new(),
         rewrites: Vec::new(),
     }
 }

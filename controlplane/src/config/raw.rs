@@ -100,6 +100,10 @@ pub struct Pool {
     /// batch work. Others have priority 0.
     #[serde(default)]
     pub objectives: BTreeMap<String, i32>,
+    /// How many tokens and requests a minute each tenant may have (`x-llm-d-inference-fairness-id` names it); more get 429 with
+    /// the time to come back. The first budget that fits a tenant counts. Default: any number.
+    #[serde(default)]
+    pub budgets: Vec<Budget>,
     /// Other models for the names that requests give, such as a canary. A rule that names the model comes before one for any
     /// name; of equals the first. Those of InferenceModelRewrites follow. Answers bear the name that the client gave.
     #[serde(default)]
@@ -122,6 +126,19 @@ pub struct Pool {
     /// instead of cost. What it says beside that (endpoints per request, session header, metrics path, discovery) holds
     /// where this pool does not say it. Default: none.
     pub endpoint_picker_config: Option<serde_json::Value>,
+}
+
+/// What each of some tenants may have; at least one of the limits.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Budget {
+    /// Their names. Default: any that no earlier budget names; each has it for itself.
+    #[serde(default)]
+    pub tenants: Vec<String>,
+    /// Prompt and output tokens, from 1.
+    pub tokens_per_minute: Option<u32>,
+    /// From 1.
+    pub requests_per_minute: Option<u32>,
 }
 
 /// Other models for names.

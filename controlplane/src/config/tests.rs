@@ -163,6 +163,25 @@ fn rewrites_are_read_as_written_and_what_gateways_would_refuse_is_named_by_its_p
 }
 
 #[test]
+fn budgets_are_read_as_written_and_one_that_is_never_used_is_refused() {
+    let pool = |budgets: &str| SMALLEST.replace("name: p,", &format!("name: p, budgets: {budgets},"));
+    let two = "[{tenants: [a], tokensPerMinute: 600}, {requestsPerMinute: 60}]";
+    let budgets = parse(&pool(two)).unwrap().pools[0].settings.budgets.clone();
+    let told = budgets.iter().map(|one| (one.tenants.len(), one.tokens_per_minute, one.requests_per_minute));
+    assert_eq!(told.collect::<Vec<_>>(), [(1, 600.0, 0.0), (0, 0.0, 60.0)]);
+    for (budgets, told) in [
+        ("[{tenants: [a]}]", "pools[0].budgets[0]: must have tokensPerMinute, requestsPerMinute or both, got neither"),
+        ("[{tokensPerMinute: 0}]", "pools[0].budgets[0].tokensPerMinute: must be between 1 and 4294967295, got 0"),
+        (
+            "[{tokensPerMinute: 1}, {tenants: [a], tokensPerMinute: 1}]",
+            "pools[0].budgets[1]: must come before the budget of all tenants, or it is never used, got a later one",
+        ),
+    ] {
+        assert_eq!(refusal(&pool(budgets)), told);
+    }
+}
+
+#[test]
 fn two_pools_of_one_name_are_refused() {
     let one = "{name: p, discovery: {static: {endpoints: []}}}";
     assert!(refusal(&format!("pools: [{one}, {one}]")).starts_with("pools[1].name: must be unique"));

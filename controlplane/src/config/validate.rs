@@ -1,5 +1,6 @@
 //! Raw → checked. All problems are collected, not only the first; defaults stand here and nowhere else.
 
+mod budget;
 mod endpoint_picker;
 mod flow;
 mod gateway;
@@ -225,6 +226,7 @@ fn settings(checks: &mut Checks, path: &str, raw: &raw::Pool) -> shared::wire::P
         profile: None,
         flow: control,
         objectives: flow::objectives(&raw.objectives),
+        budgets: budget::budgets(checks, &format!("{path}.budgets"), &raw.budgets),
         rewrites: rewrite::rewrites(checks, &format!("{path}.rewrites"), &raw.rewrites),
     }
 }

@@ -13,6 +13,7 @@ use super::prefixes::Prefixes;
 use super::restarts::Restarts;
 use super::scraped::scraped;
 use super::slots::{SlotBook, SlotChanges, number};
+use super::spending::Spending;
 use super::status::{EndpointStatus, PoolCounters, PoolStatus, RatesStatus};
 use super::truth::{Mode, Truth};
 use crate::bookings::arrivals::Arrivals;
@@ -39,6 +40,7 @@ pub struct PoolState {
     counters: PoolCounters,
     truth: Truth,
     foresight: Foresight,
+    spending: Spending,
     unplaced: usize,
     secret: u64,
 }
@@ -71,6 +73,7 @@ impl PoolState {
             counters: PoolCounters::default(),
             truth: Truth::default(),
             foresight: Foresight::default(),
+            spending: Spending::new(&view.settings.budgets),
             unplaced: 0,
         }
     }
@@ -109,6 +112,9 @@ impl PoolState {
                 let scraped = Scraped { at: load.at, running: load.running, waiting: load.waiting };
                 self.ledger.scrape(endpoint.id, scraped);
             }
+        }
+        if view.settings.budgets != self.view.settings.budgets {
+            self.spending.set_budgets(&view.settings.budgets);
         }
         self.view = view.clone();
         (self.rows(), changes)
@@ -214,6 +220,8 @@ impl PoolState {
                 self.rates.first_token(sample);
             }
         }
+        self.spending.report(&report.spent, now);
+        changed |= !report.spent.is_empty();
         for completion in &report.completions {
             self.complete(completion, now);
         }
@@ -297,6 +305,7 @@ impl PoolState {
             gateways: u32::try_from(self.ledger.gateways()).unwrap_or(u32::MAX).max(1),
             arrivals_per_second,
             endpoints,
+            spent: self.spending.told(now),
         }
     }
 

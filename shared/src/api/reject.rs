@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::api::{BodyError, Dialect};
+use crate::budget::Over;
 
 /// Names, in llm-d's words, why a request did not reach an engine.
 pub const DROPPED_REASON_HEADER: &str = "x-llm-d-request-dropped-reason";
@@ -16,7 +17,7 @@ pub const DROPPED_REASON_HEADER: &str = "x-llm-d-request-dropped-reason";
 const MAX_NAME_CHARS: usize = 256;
 
 /// Why a request is answered here.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Reject {
     /// The body cannot be read or lacks something.
     BadBody(BodyError),
@@ -55,6 +56,8 @@ pub enum Reject {
         /// When it makes sense to come back; rounded up to seconds, at least one.
         retry_after: Duration,
     },
+    /// The tenant has spent what it may in a minute.
+    OverBudget(Over),
     /// The gateway is going away.
     ShuttingDown,
 }
@@ -93,11 +96,12 @@ struct Verdict {
     param: Option<String>,
     dropped: Option<&'static str>,
     retry_after: Option<Duration>,
+    limited: Option<Over>,
 }
 
 impl Verdict {
     fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), param: None, dropped: None, retry_after: None }
+        Self { status, code, message: message.into(), param: None, dropped: None, retry_after: None, limited: None }
     }
 
     fn dropped(self, reason: &'static str) -> Self {
@@ -111,13 +115,25 @@ pub fn reply(dialect: Dialect, reject: &Reject) -> ErrorReply {
     let verdict = judge(reject);
     let mut headers = vec![("content-type", "application/json".to_owned())];
     if let Some(wait) = verdict.retry_after {
-        let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1);
-        headers.push(("retry-after", seconds.to_string()));
+        headers.push(("retry-after", seconds(wait).to_string()));
+    }
+    if let Some(Over { what, limit, wait }) = verdict.limited {
+        let (limited, remaining, reset) = what.headers();
+        headers.extend([
+            (limited, limit.to_string()),
+            (remaining, "0".to_owned()),
+            (reset, format!("{}s", seconds(wait))),
+        ]);
     }
     if let Some(reason) = verdict.dropped {
         headers.push((DROPPED_REASON_HEADER, reason.to_owned()));
     }
     ErrorReply { status: verdict.status, headers, body: body(dialect, &verdict) }
+}
+
+/// Rounded up, at least one.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 fn judge(reject: &Reject) -> Verdict {
@@ -159,10 +175,19 @@ fn judge(reject: &Reject) -> Verdict {
             ..Verdict::new(429, "rate_limit_exceeded", "the request timed out in the queue")
                 .dropped("rejected-ttl-expired")
         },
+        Reject::OverBudget(over) => Verdict {
+            retry_after: Some(over.wait),
+            limited: Some(*over),
+            ..Verdict::new(429, "rate_limit_exceeded", over_budget_message(over))
+        },
         Reject::ShuttingDown => {
             Verdict::new(503, "shutting_down", "the gateway is shutting down").dropped("rejected-shutting-down")
         }
     }
+}
+
+fn over_budget_message(over: &Over) -> String {
+    format!("the limit of {} {} per minute is reached", over.limit, over.what.name())
 }
 
 const fn no_endpoint_message(reason: NoEndpointReason) -> &'static str {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::budget::Spent;
 use crate::identity::EndpointId;
 use crate::wire;
 
@@ -66,6 +67,18 @@ impl Outbox {
         });
     }
 
+    /// The tenant spent so much. What is spent until the next report is one record.
+    pub fn spent(&mut self, pool: &str, tenant: &str, spent: Spent) {
+        let report = self.pools.get_mut(pool);
+        if let Some(row) = report.and_then(|report| report.spent.iter_mut().find(|row| row.tenant == tenant)) {
+            row.tokens += spent.tokens;
+            row.requests += spent.requests;
+            return;
+        }
+        let Spent { tokens, requests } = spent;
+        self.add(pool, |report| report.spent.push(wire::Spending { tenant: tenant.to_owned(), tokens, requests }));
+    }
+
     /// Takes another VM's waiting observations in.
     pub fn merge(&mut self, other: wire::Report) {
         for pool in other.pools {
@@ -82,6 +95,7 @@ impl Outbox {
             mine.first_tokens.extend(pool.first_tokens);
             mine.completions.extend(pool.completions);
             mine.failures.extend(pool.failures);
+            mine.spent.extend(pool.spent);
         }
     }
 
@@ -112,5 +126,6 @@ impl Outbox {
 
 fn size(report: &wire::PoolReport) -> (usize, usize) {
     let records = report.routes.len() + report.first_tokens.len() + report.completions.len() + report.failures.len();
+    let records = records + report.spent.len();
     (records, report.routes.iter().map(|route| route.keys.len()).sum())
 }

@@ -2,6 +2,7 @@
 
 use xxhash_rust::xxh64::xxh64;
 
+use super::paid::{Paid, afford};
 use super::reader::Reader;
 use super::wanted::{Called, Chain, Sight, Wanted, request, unread};
 use super::{Ask, Effect, Event, Lifecycle, Phase, Plan, Queued, Reading, Sent, Step};
@@ -169,19 +170,28 @@ fn send(ask: Ask, wanted: Result<Wanted, Reject>, step: &mut Step<'_>) -> Phase 
         tenant: &ask.tenant,
         has_deadline: ask.slo_ttft.is_some(),
     };
-    match step.brain.offer(&offer, step.now) {
+    let paid = match wanted.watch.as_ref().map(|_| afford(&ask, &wanted.pool, &trial.request.demand, step)).transpose()
+    {
+        Ok(paid) => paid.flatten(),
+        Err(reject) => return step.reply(ask.dialect, &reject),
+    };
+    let offered = step.brain.offer(&offer, step.now);
+    if let (Offered::Routed(_) | Offered::Waits(_), Some(paid)) = (&offered, &paid) {
+        paid.pay(&wanted.pool, step.brain, step.now);
+    }
+    match offered {
         Offered::NoPool => {
             let pool = wanted.pool;
             step.reply(ask.dialect, &Reject::UnknownPool { pool })
         }
         Offered::Refused(reject) => step.reply(ask.dialect, &reject),
-        Offered::Routed(routed) => steer(&ask, wanted, *routed, step.now, step),
+        Offered::Routed(routed) => steer(&ask, wanted, (*routed, paid), step.now, step),
         Offered::Waits(ticket) => {
             // The queue has its own.
             wanted.chain.keys = Vec::new();
             step.effects.push(Effect::Count(Event::Queued { pool: wanted.pool.clone() }));
             step.effects.push(Effect::Wait(ticket));
-            Phase::Queued(Box::new(Queued { ask, wanted, ticket, since: step.now }))
+            Phase::Queued(Box::new(Queued { ask, wanted, ticket, since: step.now, paid }))
         }
     }
 }
@@ -189,17 +199,28 @@ fn send(ask: Ask, wanted: Result<Wanted, Reject>, step: &mut Step<'_>) -> Phase 
 /// The request's turn has come, or it is refused.
 pub(super) fn turn(queued: Box<Queued>, step: &mut Step<'_>) -> Phase {
     let Some(turn) = step.brain.take_turn(queued.ticket) else { return Phase::Queued(queued) };
-    let Queued { ask, wanted, since, .. } = *queued;
+    let Queued { ask, wanted, since, paid, .. } = *queued;
     let milliseconds = u64::try_from(step.now.since(since).as_millis()).unwrap_or(u64::MAX);
     let sent = matches!(turn, Turn::Go(_));
     step.effects.push(Effect::Count(Event::LeftQueue { pool: wanted.pool.clone(), milliseconds, sent }));
     match turn {
-        Turn::Go(routed) => steer(&ask, wanted, *routed, since, step),
-        Turn::Refused(reject) => step.reply(ask.dialect, &reject),
+        Turn::Go(routed) => steer(&ask, wanted, (*routed, paid), since, step),
+        Turn::Refused(reject) => {
+            if let Some(paid) = paid {
+                paid.give_back(&wanted.pool, step.brain, step.now);
+            }
+            step.reply(ask.dialect, &reject)
+        }
     }
 }
 
-fn steer(ask: &Ask, wanted: Wanted, routed: Routed, arrived: Timestamp, step: &mut Step<'_>) -> Phase {
+fn steer(
+    ask: &Ask,
+    wanted: Wanted,
+    (routed, paid): (Routed, Option<Paid>),
+    arrived: Timestamp,
+    step: &mut Step<'_>,
+) -> Phase {
     let explanation = explanation(ask, &wanted, &routed, step);
     let whole_body = wanted.whole_body();
     let Wanted { pool: name, chain: Chain { bytes, tokens, .. }, watch, edits, called, .. } = wanted;
@@ -226,6 +247,7 @@ fn steer(ask: &Ask, wanted: Wanted, routed: Routed, arrived: Timestamp, step: &m
         watched: watch.is_some(),
         streamed: !whole_body,
         restorer: called.and_then(|called| Some(NameRestorer::new(&called.model, called.client.as_ref()?))),
+        paid,
     }))
 }
 

@@ -102,8 +102,19 @@ pub(super) fn complete(answering: Answering, step: &mut Step<'_>) {
 pub(super) fn end(phase: Phase, step: &mut Step<'_>) {
     match phase {
         Phase::Reading(reading) => reading.reader.shelve(step.brain),
-        Phase::Queued(queued) => step.brain.abandon(&queued.wanted.pool, queued.ticket),
-        Phase::Sent(sent) => step.brain.ledger.release(sent.routed.ticket),
+        Phase::Queued(queued) => {
+            step.brain.abandon(&queued.wanted.pool, queued.ticket);
+            if let Some(paid) = queued.paid {
+                paid.give_back(&queued.wanted.pool, step.brain, step.now);
+            }
+        }
+        Phase::Sent(sent) => {
+            step.brain.ledger.release(sent.routed.ticket);
+            // An engine may have worked on it: who goes away before every answer does not go for free.
+            if let Some(paid) = sent.paid {
+                paid.settle(&sent.pool, (None, 0), step.brain, step.now);
+            }
+        }
         Phase::Answering(answering) => finish(*answering, Ending::Cut, step),
         Phase::Idle | Phase::Over => {}
     }
@@ -122,7 +133,7 @@ fn finish(answering: Answering, ending: Ending, step: &mut Step<'_>) {
     let output = usage.output_tokens.map_or(events, u64::from);
     let tpot = answering.first_token.filter(|_| ending == Ending::Whole);
     let tpot = tpot.and_then(|first| tpot_seconds(first, step.now, output));
-    let Sent { pool, routed, prompt_bytes, watched, .. } = answering.sent;
+    let Sent { pool, routed, prompt_bytes, watched, paid, .. } = answering.sent;
     let belief = routed.belief;
     let as_chosen = routed.choices.first() == Some(&answering.by);
     step.brain.ledger.release(routed.ticket);
@@ -131,6 +142,13 @@ fn finish(answering: Answering, ending: Ending, step: &mut Step<'_>) {
         let rates = step.brain.live(&pool).map(|live| live.rates).unwrap_or_default();
         let real = pod_seconds(f64::from(prompt), f64::from(uncached), f64::from(to_u32(output)), &rates);
         step.brain.settle(&pool, charged, real);
+    }
+    match paid {
+        Some(paid) if answering.status == 200 => {
+            paid.settle(&pool, (usage.prompt_tokens, output), step.brain, step.now);
+        }
+        Some(paid) => paid.give_back(&pool, step.brain, step.now),
+        None => {}
     }
     if !watched {
         return;

@@ -1,9 +1,12 @@
 //! Bytes off the wire -> typed changes. Every check on untrusted bytes is here: what comes out can be applied without
 //! failing, so a refused update has changed nothing.
 
+mod budget;
 mod flow;
 mod profile;
 mod rewrite;
+
+pub use budget::budgets;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -172,6 +175,7 @@ fn settings(raw: wire::PoolSettings) -> Result<PoolSettings, Malformed> {
         stale_after_ms: raw.stale_after_ms,
         profile: raw.profile.map(profile::profile).transpose()?.map(Arc::new),
         flow: raw.flow.map(flow::flow).transpose()?.map(Arc::new),
+        budgets: budgets(raw.budgets)?,
         objectives: raw.objectives.into_iter().map(|objective| (objective.name, objective.priority)).collect(),
         rewrites: Arc::new(rewrite::rewrites(raw.rewrites)?),
     })
@@ -272,7 +276,8 @@ fn live_pool(raw: wire::LivePool) -> Result<(String, LivePool), Malformed> {
         }
     }
     let arrivals_per_second = not_negative(raw.arrivals_per_second, "arrivals_per_second")?;
-    Ok((raw.name, LivePool { rates, gateways: raw.gateways, arrivals_per_second, endpoints, details }))
+    let spent = budget::levels(raw.spent)?;
+    Ok((raw.name, LivePool { rates, gateways: raw.gateways, arrivals_per_second, endpoints, details, spent }))
 }
 
 fn put<T: Clone + Default>(rows: &mut Vec<T>, index: usize, row: T) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::budget::Spent;
 use crate::identity::Slot;
 use crate::scheduling::latency::FirstTokenModel;
 use crate::wire;
@@ -19,6 +20,8 @@ pub struct LivePool {
     pub endpoints: Vec<LiveEndpoint>,
     /// Indexed by slot; shorter where nothing more is known.
     pub details: Vec<Details>,
+    /// What the fullest buckets hold, by tenant.
+    pub spent: BTreeMap<String, Spent>,
 }
 
 /// What only some scheduling profiles look at.

@@ -153,6 +153,7 @@ fn settings(flow: Option<wire::FlowControl>) -> wire::PoolSettings {
         profile: None,
         flow,
         objectives: crate::callers::objectives(),
+        budgets: Vec::new(),
         rewrites: Vec::new(),
     }
 }

@@ -34,6 +34,7 @@ fn brain() -> Brain {
         profile: None,
         flow: None,
         objectives: Vec::new(),
+        budgets: Vec::new(),
         rewrites: Vec::new(),
     };
     let pool = table::PoolChange {

@@ -116,6 +116,7 @@ fn pool(addresses: &[String]) -> PoolChange {
         profile: None,
         flow: None,
         objectives: Vec::new(),
+        budgets: Vec::new(),
         rewrites: Vec::new(),
     };
     let endpoints = endpoints.collect();

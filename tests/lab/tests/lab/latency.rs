@@ -3,13 +3,12 @@
 use controlplane::publish::foresight::{BUCKETS, Counts};
 use lab::scenario::{Scenario, SpeedChange};
 use lab::workload::Kind;
-
-use super::ran;
+use lab::world::run;
 
 /// Share of all predictions of a run that were within a fifth, the first ones included: time to the first token, time per
 /// token.
 fn within_a_fifth(scenario: &Scenario) -> [f64; 2] {
-    let kinds = ran(scenario).statuses[0].pools[0].latency.kinds;
+    let kinds = run(scenario).unwrap().statuses[0].pools[0].latency.kinds;
     kinds.map(|(_, Counts { buckets, .. })| {
         let within: u64 = BUCKETS.iter().zip(buckets).filter(|(end, _)| **end <= 0.2).map(|(_, count)| count).sum();
         within as f64 / buckets.iter().sum::<u64>() as f64

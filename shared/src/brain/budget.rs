@@ -1,0 +1,50 @@
+//! Tenants' budgets: what they may still spend is what the control plane told of all gateways and what was spent here since.
+//! While it is silent, each worker keeps to its part of the limits, since nobody knows what the others let through.
+
+use super::Brain;
+use crate::budget::{Meters, Over, Spent};
+use crate::clock::Timestamp;
+use crate::table::budget::Limits;
+
+impl Brain {
+    /// What a tenant of the pool called `name` may have a minute; `None`: anything.
+    #[must_use]
+    pub fn limits_of(&self, name: &str, tenant: &str) -> Option<Limits> {
+        self.pool(name)?.settings.budgets.of(tenant)
+    }
+
+    /// Is there no room for what the tenant wants?
+    #[must_use]
+    pub fn over_budget(&self, name: &str, tenant: &str, wanted: Spent, now: Timestamp) -> Option<Over> {
+        let limits = self.limits_of(name, tenant)?;
+        let told = self.live(name).is_some() && self.weight_of_others(name, now) >= 1.0;
+        let gateways = self.live(name).map_or(1, |live| live.gateways.max(1));
+        let part = f64::from(gateways) * f64::from(self.workers.max(1));
+        let limits = if told { limits } else { limits.scaled(1.0 / part) };
+        self.meters.get(name)?.over(tenant, limits, wanted, now)
+    }
+
+    /// The tenant spent so much.
+    pub fn spend(&mut self, name: &str, tenant: &str, spent: Spent, now: Timestamp) {
+        let Some(limits) = self.limits_of(name, tenant) else { return };
+        if !self.meters.contains_key(name) {
+            self.meters.insert(name.to_owned(), Meters::default());
+        }
+        if let Some(meters) = self.meters.get_mut(name) {
+            meters.spend(tenant, limits, spent, now);
+        }
+        self.outbox.spent(name, tenant, spent);
+    }
+
+    /// The control plane told what all buckets hold.
+    pub(super) fn hear_of_budgets(&mut self, now: Timestamp) {
+        for (name, rows) in &mut self.live {
+            let levels = core::mem::take(&mut rows.pool.spent);
+            if levels.is_empty() && !self.meters.contains_key(name) {
+                continue;
+            }
+            self.meters.entry(name.clone()).or_default().told(levels, now);
+        }
+        self.meters.retain(|name, _| self.live.contains_key(name));
+    }
+}
