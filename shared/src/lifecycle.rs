@@ -15,8 +15,10 @@ mod wanted;
 
 pub use preview::{Preview, preview};
 
+use core::time::Duration;
+
 use crate::api::{Dialect, Edit, ErrorReply, NameRestorer, ResponseScanner};
-use crate::brain::{Brain, Routed};
+use crate::brain::{Brain, Routed, Turned};
 use crate::clock::Timestamp;
 use crate::flow::Ticket;
 use crate::identity::EndpointId;
@@ -94,6 +96,8 @@ pub enum Effect {
         /// Whose endpoints these are, where the host does not know: the plan names no pool.
         pool: Option<String>,
     },
+    /// A try that has no response headers after so long is to be given up for the next endpoint, where the host can.
+    TryFor(Duration),
     /// Answer instead of an engine.
     Reply(ErrorReply),
     /// Add a header to the response.
@@ -142,6 +146,8 @@ pub enum Event {
         /// After so long.
         milliseconds: u64,
     },
+    /// An endpoint failed, or is well again.
+    Turned(Turned),
     /// A response is complete.
     Completed {
         /// In this pool.
@@ -319,6 +325,8 @@ impl Step<'_> {
     }
 }
 
+#[cfg(test)]
+mod failover_tests;
 #[cfg(test)]
 mod queue_tests;
 #[cfg(test)]

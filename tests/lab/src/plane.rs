@@ -154,5 +154,6 @@ fn settings(flow: Option<wire::FlowControl>) -> wire::PoolSettings {
         flow,
         objectives: crate::callers::objectives(),
         rewrites: Vec::new(),
+        ..wire::PoolSettings::default()
     }
 }

@@ -35,6 +35,7 @@ fn brain() -> Brain {
         flow: None,
         objectives: Vec::new(),
         rewrites: Vec::new(),
+        ..table::PoolSettings::default()
     };
     let pool = table::PoolChange {
         name: "p".to_owned(),

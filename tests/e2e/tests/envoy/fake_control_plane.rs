@@ -117,6 +117,7 @@ fn pool(addresses: &[String]) -> PoolChange {
         flow: None,
         objectives: Vec::new(),
         rewrites: Vec::new(),
+        ..PoolSettings::default()
     };
     let endpoints = endpoints.collect();
     PoolChange { name: "llama".to_owned(), settings: Some(settings), endpoints, ..PoolChange::default() }
