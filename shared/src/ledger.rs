@@ -230,6 +230,12 @@ impl Ledger {
         self.tallies.iter().map(|tally| (tally.id, tally.own.plus(tally.siblings))).filter(|(_, work)| !work.is_idle())
     }
 
+    /// Bookings that wait for a time of their own.
+    #[cfg(test)]
+    pub(crate) fn due(&self) -> usize {
+        self.due.len()
+    }
+
     fn change(&mut self, ticket: &Ticket, edit: impl FnOnce(&mut Booking)) {
         let index = ticket.index as usize;
         let Some(before) = self.bookings.get(index).copied().flatten() else { return };

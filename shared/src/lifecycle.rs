@@ -332,4 +332,6 @@ mod queue_tests;
 #[cfg(test)]
 mod rewrite_tests;
 #[cfg(test)]
+mod soak_tests;
+#[cfg(test)]
 mod tests;
