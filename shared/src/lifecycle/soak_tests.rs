@@ -21,7 +21,8 @@ const OPEN: usize = 96;
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_millis(10);
 const TOKEN: &[u8] = b"data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
-const USAGE: &[u8] = b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":50,\"completion_tokens\":3}}\n\ndata: [DONE]\n\n";
+const USAGE: &[u8] =
+    b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":50,\"completion_tokens\":3}}\n\ndata: [DONE]\n\n";
 
 struct Open {
     lifecycle: Lifecycle,
@@ -173,8 +174,12 @@ impl Soak {
             failing: slot == failing,
             ..wire::LiveEndpoint::default()
         };
-        let pool =
-            wire::LivePool { name: "held".to_owned(), gateways: 2, endpoints: (0..4).map(row).collect(), ..Default::default() };
+        let pool = wire::LivePool {
+            name: "held".to_owned(),
+            gateways: 2,
+            endpoints: (0..4).map(row).collect(),
+            ..Default::default()
+        };
         self.brain.set_live(wire::Live { epoch: 1, pools: vec![pool] }, self.now).unwrap();
     }
 
@@ -298,7 +303,8 @@ impl Soak {
                     _ => open_destination(&self.open[&number], 0),
                 };
                 let refused = by.is_none();
-                let status = if refused { 503 } else { [200, 200, 200, 200, 200, 400, 500, 500][self.draw.below(8) as usize] };
+                let status =
+                    if refused { 503 } else { [200, 200, 200, 200, 200, 400, 500, 500][self.draw.below(8) as usize] };
                 let event_stream = self.open[&number].lifecycle.asked_for_events();
                 self.step(number, Input::ResponseHeaders { status, event_stream, served_by: by.as_deref() });
             }
