@@ -142,10 +142,8 @@ impl Brain {
 
     /// What this worker saw of an endpoint counts for more than what others say.
     fn circuit(&self, number: Option<u32>, failing: bool, now: Timestamp) -> Standing {
-        match number.map_or(Standing::Closed, |number| self.ledger.standing(number, now)) {
-            Standing::Closed if failing => Standing::Failing,
-            standing => standing,
-        }
+        let own = number.map_or(Standing::Closed, |number| self.ledger.standing(number, now));
+        if failing && own == Standing::Closed { Standing::Failing } else { own }
     }
 
     /// Profiles know no slow start.

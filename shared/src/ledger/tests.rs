@@ -129,11 +129,11 @@ fn who_is_admitted_again_starts_slowly() {
     let mut ledger = Ledger::default();
     let id = EndpointId(9);
     let number = ledger.number(id);
-    let warming = |ledger: &Ledger, ms| ledger.warming(number, Duration::from_secs(3), at(ms));
-    assert_eq!(warming(&ledger, 0), 1.0);
+    let warming = |ledger: &Ledger, ms| ledger.warming(number, Duration::from_secs(3), at(ms)).to_bits();
+    assert_eq!(warming(&ledger, 0), 1.0_f64.to_bits());
     ledger.failed(id, Failure::Refused, at(0), at(0));
     assert!(ledger.served(id, at(1000), at(1000)) && !ledger.served(id, at(1100), at(1100)));
-    assert_eq!([1000, 2000, 4000].map(|ms| warming(&ledger, ms)), [4.0, 3.0, 1.0]);
+    assert_eq!([1000, 2000, 4000].map(|ms| warming(&ledger, ms)), [4.0, 3.0, 1.0].map(f64::to_bits));
     ledger.admit(id, at(5000));
-    assert_eq!(warming(&ledger, 5000), 4.0);
+    assert_eq!(warming(&ledger, 5000), 4.0_f64.to_bits());
 }

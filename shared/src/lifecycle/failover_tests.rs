@@ -45,6 +45,15 @@ fn chosen(brain: &mut Brain, ms: u64) -> Vec<String> {
     all
 }
 
+/// Why it went where it went.
+fn decision(effects: &[Effect]) -> serde_json::Value {
+    let told = effects.iter().find_map(|effect| {
+        let Effect::AddResponseHeader(name, value) = effect else { return None };
+        (name == headers::DECISION).then(|| serde_json::from_str(value).unwrap())
+    });
+    told.unwrap_or_else(|| panic!("no decision: {effects:?}"))
+}
+
 fn turned(effects: &[Effect]) -> Vec<&Turned> {
     let of = |effect| if let &Effect::Count(Event::Turned(ref turned)) = effect { Some(turned) } else { None };
     effects.iter().filter_map(of).collect()
@@ -112,11 +121,7 @@ fn the_only_endpoint_is_asked_however_it_fails_and_the_decision_says_so() {
     broken(&mut brain, 100);
     let mut last_resort = ask(&mut brain, 1, 101);
     let effects = answer(&mut last_resort, 200, &mut brain, 102);
-    let told = effects.iter().find_map(|effect| match effect {
-        Effect::AddResponseHeader(name, value) if name == headers::DECISION => Some(value),
-        _ => None,
-    });
-    let told: serde_json::Value = serde_json::from_str(told.unwrap()).unwrap();
+    let told = decision(&effects);
     assert_eq!((&told["decided_by"], &told["candidates"][0]["circuit"]), (&"last_resort".into(), &"open".into()));
     assert_eq!(told["dropped"][0]["reason"], "circuit_open");
     last_resort.on(Input::ResponseBody { chunk: TOKEN, end_of_stream: false }, &mut brain, at(110));
@@ -184,11 +189,7 @@ fn who_comes_back_gets_its_share_by_and_by() {
         let mut driven = ask(brain, 1, ms);
         let effects = answer(&mut driven, 200, brain, ms);
         driven.on(Input::Ended, brain, at(ms));
-        let told = effects.iter().find_map(|effect| match effect {
-            Effect::AddResponseHeader(name, value) if name == headers::DECISION => Some(value),
-            _ => None,
-        });
-        let told: serde_json::Value = serde_json::from_str(told.unwrap()).unwrap();
+        let told = decision(&effects);
         let of = |address: &str| {
             let rows = told["candidates"].as_array().unwrap();
             rows.iter().find(|row| row["endpoint"] == address).map(|row| row["slowness"].as_f64().unwrap())
