@@ -230,10 +230,10 @@ impl Ledger {
         self.tallies.iter().map(|tally| (tally.id, tally.own.plus(tally.siblings))).filter(|(_, work)| !work.is_idle())
     }
 
-    /// Bookings that wait for a time of their own.
+    /// Times that are waited for, and bookings that wait for one.
     #[cfg(test)]
-    pub(crate) fn due(&self) -> usize {
-        self.due.len()
+    pub(crate) fn due(&self) -> (usize, usize) {
+        (self.due.len(), self.bookings.iter().flatten().filter(|booking| booking.due.is_some()).count())
     }
 
     fn change(&mut self, ticket: &Ticket, edit: impl FnOnce(&mut Booking)) {

@@ -318,14 +318,25 @@ impl Soak {
         }
     }
 
+    /// In the ledger's numbers.
+    fn endpoints(&mut self) -> [u32; 5] {
+        [1, 2, 3, 4, 5].map(|port| self.brain.ledger.number(EndpointId::of(&format!("10.0.0.1:{port}"))))
+    }
+
     /// The books say what the requests say.
-    fn compare(&self) {
+    fn compare(&mut self) {
         let phases = || self.open.values().map(|open| &open.lifecycle.phase);
         let booked = phases().filter(|phase| matches!(phase, Phase::Sent(_) | Phase::Answering(_))).count();
         let queued = phases().filter(|phase| matches!(phase, Phase::Queued(_))).count();
         let left = self.brain.left_in_queues();
         assert_eq!(self.brain.ledger.in_flight(), booked + left.sent, "{:?}", self.tally);
         assert_eq!(queued, left.waiting + left.sent + left.refused, "{left:?} {:?}", self.tally);
+        let (times, bookings) = self.brain.ledger.due();
+        assert_eq!(times, bookings, "{:?}", self.tally);
+        for number in self.endpoints() {
+            let tried = self.brain.ledger.standing(number, self.now) == Standing::Probed;
+            assert!(!tried || !self.brain.ledger.in_process(number).is_idle(), "a try was not withdrawn");
+        }
         if let Some((_, &(number, since))) = self.queued.first_key_value() {
             assert!(self.now.since(since) < LONGEST_WAIT, "{number} is stuck");
         }
@@ -354,13 +365,11 @@ impl Soak {
         let Tally { queued, left_queue, gone_from_queue, .. } = self.tally;
         assert_eq!(self.brain.left_in_queues(), Left::default());
         assert_eq!((self.brain.turns(), self.queued.len()), (vec![], 0));
-        assert_eq!((self.brain.ledger.in_flight(), self.brain.ledger.due()), (0, 0));
+        assert_eq!((self.brain.ledger.in_flight(), self.brain.ledger.due()), (0, (0, 0)));
         assert_eq!(self.brain.ledger.busy().collect::<Vec<_>>(), []);
         assert_eq!(queued, left_queue + gone_from_queue, "who waited was told or left");
-        for port in 1..=5 {
-            let number = self.brain.ledger.number(EndpointId::of(&format!("10.0.0.1:{port}")));
+        for number in self.endpoints() {
             assert_eq!(self.brain.ledger.in_process(number), Work::default());
-            assert_ne!(self.brain.ledger.standing(number, self.now), Standing::Probed, "a try was not withdrawn");
         }
         let Tally { answered_here, complete, aborted, fell_back, stalled, opened, closed, .. } = self.tally;
         let all = [queued, gone_from_queue, answered_here, complete, aborted, fell_back, stalled, opened, closed];
