@@ -149,10 +149,10 @@ async fn a_storm_with_aborts_and_a_pod_that_dies_leaves_nothing_booked() {
 /// Every tenth client leaves, sooner or later. Was it served? `None`: it left.
 async fn one_of_the_storm(client: &e2e::client::Client, number: u64) -> Option<bool> {
     let prompt = prose(3100 + number % 50, 2000);
-    let body = if number % 2 == 0 { streamed(&prompt, 16) } else { chat(&prompt, 16) };
+    let body = if number.is_multiple_of(2) { streamed(&prompt, 16) } else { chat(&prompt, 16) };
     let request = try_answer(client.post("/v1/chat/completions", body.to_string()));
     let served = |answer: reqwest::Result<Answer>| answer.is_ok_and(|answer| answer.status == 200);
-    if number % 10 == 0 {
+    if number.is_multiple_of(10) {
         let patience = Duration::from_millis(number * 7 % 150);
         return tokio::time::timeout(patience, request).await.ok().map(served);
     }
