@@ -20,7 +20,11 @@ fn ask(brain: &mut Brain, seed: u64, ms: u64) -> Driven {
 
 fn answer(driven: &mut Driven, status: u16, brain: &mut Brain, ms: u64) -> Vec<Effect> {
     let by = driven.destination()[0].to_owned();
-    driven.on(Input::ResponseHeaders { status, event_stream: true, served_by: Some(&by) }, brain, at(ms))
+    driven.on(
+        Input::ResponseHeaders { status, event_stream: true, encoded: false, served_by: Some(&by) },
+        brain,
+        at(ms),
+    )
 }
 
 /// A request of the session at `address`, which has to be chosen.

@@ -239,7 +239,10 @@ impl Soak {
                 Effect::RemoveHeader(_)
                 | Effect::Hold
                 | Effect::TryFor(_)
-                | Effect::OverwriteKeys { .. }
+                | Effect::SetHeader(..)
+                | Effect::EditBody { .. }
+                | Effect::RemoveResponseHeader(_)
+                | Effect::ReplaceChunk(_)
                 | Effect::AddResponseHeader(..)
                 | Effect::Count(_) => {}
             }
@@ -306,7 +309,10 @@ impl Soak {
                 let status =
                     if refused { 503 } else { [200, 200, 200, 200, 200, 400, 500, 500][self.draw.below(8) as usize] };
                 let event_stream = self.open[&number].lifecycle.asked_for_events();
-                self.step(number, Input::ResponseHeaders { status, event_stream, served_by: by.as_deref() });
+                self.step(
+                    number,
+                    Input::ResponseHeaders { status, event_stream, encoded: false, served_by: by.as_deref() },
+                );
             }
             Phase::Answering(_) => {
                 let last = self.chance(3);
