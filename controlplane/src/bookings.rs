@@ -4,6 +4,7 @@
 //! in the gateway than anything known here, so they must never come back to it.
 
 pub mod arrivals;
+pub mod failing;
 pub mod history;
 pub mod ledger;
 pub mod load;

@@ -1,6 +1,8 @@
 //! Carrying effects out, in order. In hold mode the choice is a request header; in state mode it leaves as filter state,
 //! which a header mutation behind the filter turns into that header.
 
+use core::time::Duration;
+
 use shared::api::{Edit, ErrorReply, NoStringThere, edited};
 use shared::flow::Ticket;
 use shared::headers::DESTINATION;
@@ -12,6 +14,11 @@ use crate::pairs;
 
 /// Read behind the filter as `%FILTER_STATE(wasm.kvasir.endpoint:PLAIN)%`.
 const ENDPOINT_STATE: &str = "kvasir.endpoint";
+/// Read behind the filter as `%FILTER_STATE(wasm.kvasir.try_timeout_ms:PLAIN)%`.
+const TRY_TIMEOUT_STATE: &str = "kvasir.try_timeout_ms";
+/// Envoy's own, for one request: a try without response headers for so many milliseconds is over, and may be followed by
+/// another.
+const TRY_TIMEOUT_HEADER: &str = "x-envoy-upstream-rq-per-try-timeout-ms";
 /// Chooses the cluster where several pools share a listener.
 const POOL_HEADER: &str = "x-kvasir-pool";
 
@@ -51,6 +58,7 @@ pub(crate) fn carry_out(effects: Vec<Effect>, mode: Mode) -> Outcome {
                 }
                 Ok(())
             }
+            Effect::TryFor(time) => limit_tries(time, mode),
             Effect::Steer { destination, pool } => steer(&destination, pool.as_deref(), mode),
             Effect::Reply(reply) => {
                 outcome = Outcome::Answered;
@@ -110,5 +118,13 @@ fn steer(destination: &str, pool: Option<&str>, mode: Mode) -> Result<(), HostEr
             host::set_request_header(DESTINATION, destination.as_bytes())
         }
         Mode::State => host::set_property(ENDPOINT_STATE, destination.as_bytes()),
+    }
+}
+
+fn limit_tries(time: Duration, mode: Mode) -> Result<(), HostError> {
+    let milliseconds = time.as_millis().to_string();
+    match mode {
+        Mode::Hold => host::set_request_header(TRY_TIMEOUT_HEADER, milliseconds.as_bytes()),
+        Mode::State => host::set_property(TRY_TIMEOUT_STATE, milliseconds.as_bytes()),
     }
 }

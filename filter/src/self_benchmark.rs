@@ -193,6 +193,7 @@ fn live(size: SelfBenchmark) -> wire::LivePool {
             context_tokens: 40_000,
         }),
         scrape: Some(wire::Scrape { kv_used: 0.5, kv_capacity_tokens: 288_000, ..wire::Scrape::default() }),
+        failing: false,
     };
     wire::LivePool {
         name: POOL.to_owned(),

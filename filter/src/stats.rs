@@ -4,7 +4,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use shared::brain::Brain;
+use shared::brain::{Brain, Turned};
 use shared::clock::Timestamp;
 use shared::lifecycle::{Effect, Event};
 
@@ -30,6 +30,9 @@ pub(crate) struct Stats {
 struct PoolStats {
     requests: BTreeMap<String, Counter>,
     fallbacks: Counter,
+    circuits_opened: Counter,
+    circuits_closed: Counter,
+    stalls: Counter,
     queued: Counter,
     expired: Counter,
     wait: Option<u32>,
@@ -130,6 +133,7 @@ impl Stats {
                 observe(&mut stats.wait, *milliseconds, name);
             }
             Event::FellBack { pool } => self.pool(pool).fallbacks.pending += 1,
+            Event::Turned(turned) => self.turned(turned),
             Event::FirstToken { pool, milliseconds } => {
                 let name = || format!("kvasir_time_to_first_token_milliseconds|pool={pool}");
                 observe(&mut self.pool(pool).first_token, *milliseconds, name);
@@ -148,6 +152,16 @@ impl Stats {
                     observe(&mut stats.output_token, *tpot, name);
                 }
             }
+        }
+    }
+
+    /// Counts what became of an endpoint. Circuits are a worker's own: those opened less those closed are open now, summed
+    /// over the workers.
+    pub(crate) fn turned(&mut self, turned: &Turned) {
+        match turned {
+            Turned::Stalled { pool } => self.pool(pool).stalls.pending += 1,
+            Turned::Opened { pool } => self.pool(pool).circuits_opened.pending += 1,
+            Turned::Closed { pool } => self.pool(pool).circuits_closed.pending += 1,
         }
     }
 
@@ -170,6 +184,9 @@ impl Stats {
             }
             for (name, counter) in [
                 ("kvasir_fallbacks_total", &mut stats.fallbacks),
+                ("kvasir_circuits_opened_total", &mut stats.circuits_opened),
+                ("kvasir_circuits_closed_total", &mut stats.circuits_closed),
+                ("kvasir_stalls_total", &mut stats.stalls),
                 ("kvasir_flow_queued_total", &mut stats.queued),
                 ("kvasir_flow_refused_total", &mut stats.expired),
                 ("kvasir_responses_total", &mut stats.responses),

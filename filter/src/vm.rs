@@ -80,7 +80,7 @@ impl Vm {
         }
         self.last_tick = now;
         self.siblings.renew(now);
-        self.brain.ledger.pass_time(now);
+        self.brain.pass_time(now).iter().for_each(|turned| self.stats.turned(turned));
         self.siblings.publish(&self.brain.ledger, now);
         self.siblings.refresh(&mut self.brain.ledger, now);
         if now.since(self.caught_up) >= UNWOKEN || self.table.is_behind() {

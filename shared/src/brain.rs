@@ -4,6 +4,7 @@
 //! Nothing here is per request except what a `Routed` carries away.
 
 mod budget;
+mod failover;
 pub mod flow;
 mod knowledge;
 mod outbox;
@@ -12,13 +13,14 @@ mod renderers;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+pub use failover::Turned;
 pub use outbox::{Observation, Outbox};
 
 use crate::api::BodyScanner;
 use crate::budget::Meters;
 use crate::clock::Timestamp;
 use crate::identity::{EndpointId, Slot};
-use crate::ledger::{Ledger, Load, Ticket};
+use crate::ledger::{Due, Ledger, Load, Ticket};
 use crate::routes::RecentRoutes;
 use crate::scheduling::candidate::Candidate;
 use crate::scheduling::latency::{Figures, Latency};
@@ -194,7 +196,7 @@ impl Brain {
             self.slots.retain(|name, _| table.pools.contains_key(name));
             self.renderers.align(&table.pools);
             for (name, pool) in &table.pools {
-                self.slots.entry(name.clone()).or_default().align(pool, &mut self.ledger);
+                self.slots.entry(name.clone()).or_default().align(pool, &mut self.ledger, received);
             }
         }
         Ok(folded)
@@ -265,8 +267,11 @@ impl Brain {
         let uncached = whole_tokens(first.uncached_tokens);
         let context = whole_tokens(request.demand.prompt_tokens + request.demand.output_tokens / 2.0);
         let due = now.after(Duration::try_from_secs_f64(first.terms.own_ttft).unwrap_or(Duration::from_secs(3600)));
-        let load = Load { uncached_tokens: uncached, context_tokens: context, prefilled_by: whole_body.then_some(due) };
-        let ticket = self.ledger.book(first.id, load);
+        let patience = self.pool(name).and_then(|pool| pool.settings.first_token_timeout);
+        let due =
+            if whole_body { Some(Due::Prefilled(due)) } else { patience.map(|wait| Due::Stalled(now.after(wait))) };
+        let load = Load { uncached_tokens: uncached, context_tokens: context, due };
+        let ticket = self.ledger.book(first.id, load, now);
         self.routes.remember(prompt.chain, first.id, now);
         self.remember_cold(name, &decision, first.id);
         self.outbox.routed(name, first.id, self.news(name, first.slot, prompt.chain), prompt.rendered);

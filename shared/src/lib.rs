@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! L0  clock, draw, identity, headers, wire
-//! L1  api (bodies in, bodies out), prefix, text_form, table, template
+//! L1  api (bodies in, bodies out), circuit, prefix, text_form, table, template
 //! L2  scheduling, flow, ledger, routes
 //! L3  brain, lifecycle
 //! ```
@@ -12,6 +12,7 @@
 pub mod api;
 pub mod brain;
 pub mod budget;
+pub mod circuit;
 pub mod clock;
 pub mod draw;
 pub mod flow;

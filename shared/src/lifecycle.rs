@@ -16,8 +16,10 @@ mod wanted;
 
 pub use preview::{Preview, preview};
 
+use core::time::Duration;
+
 use crate::api::{Dialect, Edit, ErrorReply, NameRestorer, ResponseScanner};
-use crate::brain::{Brain, Routed};
+use crate::brain::{Brain, Routed, Turned};
 use crate::clock::Timestamp;
 use crate::flow::Ticket;
 use crate::identity::EndpointId;
@@ -96,6 +98,8 @@ pub enum Effect {
         /// Whose endpoints these are, where the host does not know: the plan names no pool.
         pool: Option<String>,
     },
+    /// A try that has no response headers after so long is to be given up for the next endpoint, where the host can.
+    TryFor(Duration),
     /// Answer instead of an engine.
     Reply(ErrorReply),
     /// Add a header to the response.
@@ -144,6 +148,8 @@ pub enum Event {
         /// After so long.
         milliseconds: u64,
     },
+    /// An endpoint failed, or is well again.
+    Turned(Turned),
     /// A response is complete.
     Completed {
         /// In this pool.
@@ -326,8 +332,12 @@ impl Step<'_> {
 #[cfg(test)]
 mod budget_tests;
 #[cfg(test)]
+mod failover_tests;
+#[cfg(test)]
 mod queue_tests;
 #[cfg(test)]
 mod rewrite_tests;
+#[cfg(test)]
+mod soak_tests;
 #[cfg(test)]
 mod tests;

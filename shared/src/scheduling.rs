@@ -9,6 +9,7 @@ pub mod profile;
 pub mod subset;
 
 use crate::api::{NoEndpointReason, Reject};
+use crate::circuit::Standing;
 use crate::draw::Draw;
 use crate::identity::{EndpointId, Slot};
 use crate::table::Pool;
@@ -43,7 +44,7 @@ impl Request<'_> {
 }
 
 /// What this gateway knows of an endpoint beyond the table: `index by slot`.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Local {
     /// Work in flight, everybody's, as of now.
     pub work: Work,
@@ -53,12 +54,30 @@ pub struct Local {
     pub reload_tokens: f64,
     /// Fraction of the KV cache in use by a fresh scrape; 0 while unknown, so that nobody is shunned for silence.
     pub kv_used: f64,
-    /// It refused requests moments ago.
-    pub ejected: bool,
+    /// How its circuit stands.
+    pub circuit: Standing,
+    /// How much slower than it is it counts, while it starts slowly.
+    pub warming: f64,
     /// The engine's own figures, while they are fresh.
     pub scraped: Option<Scrape>,
     /// As in `Candidate`.
     pub cold_turn: Option<u64>,
+}
+
+impl Default for Local {
+    /// Nothing is known of it.
+    fn default() -> Self {
+        Self {
+            work: Work::default(),
+            matched_tokens: 0.0,
+            reload_tokens: 0.0,
+            kv_used: 0.0,
+            circuit: Standing::Closed,
+            warming: 1.0,
+            scraped: None,
+            cold_turn: None,
+        }
+    }
 }
 
 /// The outcome of a pass.
@@ -127,7 +146,7 @@ pub fn schedule(
         |slot: Slot, id: EndpointId, known: &Local| candidates.push(weigh(live, slot, id, known, &request.demand));
     for (slot, endpoint) in pool.endpoints() {
         let known = local.get(slot.index()).copied().unwrap_or_default();
-        match drop_reason(endpoint, request, known.ejected) {
+        match drop_reason(endpoint, request, known.circuit) {
             None => add(slot, endpoint.id, &known),
             Some(reason) => dropped.push((slot, reason)),
         }
@@ -179,7 +198,8 @@ pub(crate) fn supply(live: &LivePool, slot: Slot, known: &Local) -> Supply {
 
 fn weigh(live: &LivePool, slot: Slot, id: EndpointId, known: &Local, demand: &Demand) -> Candidate {
     let supply = supply(live, slot, known);
-    let terms = cost::terms(demand, &supply, &live.rates);
+    let warming = Supply { slowness: supply.slowness * known.warming, ..supply };
+    let terms = cost::terms(demand, &warming, &live.rates);
     Candidate {
         slot,
         id,
@@ -190,6 +210,8 @@ fn weigh(live: &LivePool, slot: Slot, id: EndpointId, known: &Local, demand: &De
         supply,
         scraped: known.scraped,
         cold_turn: known.cold_turn,
+        circuit: known.circuit,
+        warming: known.warming,
     }
 }
 

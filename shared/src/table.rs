@@ -13,6 +13,7 @@ pub mod rewrite;
 pub mod sync;
 pub mod vocabulary;
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -89,6 +90,10 @@ pub struct PoolSettings {
     pub objectives: BTreeMap<String, i32>,
     /// Other models for the names that requests give.
     pub rewrites: Arc<Rewrites>,
+    /// A streamed request without a first token for so long has stalled; `None`: none ever has.
+    pub first_token_timeout: Option<Duration>,
+    /// An endpoint that is new or was admitted again gets its share of requests by and by, over so long.
+    pub slow_start: Option<Duration>,
 }
 
 impl Default for PoolSettings {
@@ -108,6 +113,8 @@ impl Default for PoolSettings {
             budgets: Budgets::default(),
             objectives: BTreeMap::new(),
             rewrites: Arc::default(),
+            first_token_timeout: None,
+            slow_start: None,
         }
     }
 }

@@ -26,6 +26,7 @@ pub(crate) fn settings() -> wire::PoolSettings {
         objectives: Vec::new(),
         budgets: Vec::new(),
         rewrites: Vec::new(),
+        ..wire::PoolSettings::default()
     }
 }
 

@@ -118,6 +118,9 @@ pub struct Pool {
     /// When an endpoint is ejected and re-admitted.
     #[serde(default)]
     pub health: Health,
+    /// When gateways leave an endpoint alone, and how it comes back.
+    #[serde(default)]
+    pub failover: Failover,
     /// KV cache of one endpoint in tokens, where its engine does not say. Default: what the engine says.
     pub kv_cache_tokens: Option<u64>,
     /// Exact residency: which pod holds which prefix is read from the engines' KV events. Default: learned from routes.
@@ -323,6 +326,23 @@ pub struct Health {
     pub unhealthy_after: Option<u32>,
     /// Successes in a row until it is back, 1 to 100. Default 2.
     pub healthy_after: Option<u32>,
+}
+
+/// What gateways make of failures that they see themselves. They always retry what was refused before its first byte, leave
+/// the endpoint alone for 1s up to 30s, and let one request try it then. A request is never sent to two endpoints at once
+/// (hedging): a prompt that is computed twice costs more than it saves.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Failover {
+    /// A streamed request without its first token for so long, 100ms to 1h, counts as a failure of its endpoint; three in a
+    /// row, and it is left alone. Where the gateway holds requests in their headers, one that has not even response headers
+    /// by then goes to the next endpoint. It must be longer than any first token takes under load. Default: off.
+    pub first_token_timeout: Option<HumanDuration>,
+    /// An endpoint that is new, healthy again or no longer left alone counts as slower than it is, 4 times at first, as fast
+    /// as it is after so long; up to 1h. Not with an EndpointPickerConfig, whose scores know no time. Default 0s, off: an
+    /// empty cache and queue are in the cost already, and who is sent there is booked at once, so that nobody is flooded.
+    /// Engines that are slow at first although they are ready need it.
+    pub slow_start: Option<HumanDuration>,
 }
 
 /// The Envoy that `kvasir envoy` prints and `kvasir standalone` runs.

@@ -190,6 +190,16 @@ fn probes(out: &mut String, pool: &Pool) {
             health.healthy_after,
         ),
     );
+    line(out, 1, failover(settings));
+}
+
+fn failover(settings: &shared::wire::PoolSettings) -> String {
+    let named = |seconds: f64| if seconds > 0.0 { format!("{seconds}s") } else { "off".to_owned() };
+    format!(
+        "failover: first token within {}; slow start {}; no hedging",
+        named(settings.first_token_timeout_seconds),
+        named(settings.slow_start_seconds),
+    )
 }
 
 fn endpoint_picker(out: &mut String, picker: &EndpointPicker, exact: bool) {

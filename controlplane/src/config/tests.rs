@@ -331,6 +331,25 @@ fn what_envoy_needs_for_tls_lies_beside_the_configuration() {
     }
 }
 
+#[test]
+fn failover_is_off_where_nothing_is_said_and_its_times_have_bounds() {
+    let with = |failover: &str| {
+        let pool = "{name: p, discovery: {static: {endpoints: ['10.0.0.1:1']}}";
+        format!("pools: [{pool}, failover: {failover}}}]")
+    };
+    let times = |failover: &str| {
+        let settings = parse(&with(failover)).unwrap().pools.remove(0).settings;
+        [settings.first_token_timeout_seconds, settings.slow_start_seconds].map(Duration::from_secs_f64)
+    };
+    assert_eq!(times("{}"), [Duration::ZERO; 2]);
+    let [timeout, slow_start] = times("{firstTokenTimeout: 1500ms, slowStart: 10s}");
+    assert_eq!((timeout, slow_start), (Duration::from_millis(1500), Duration::from_secs(10)));
+    let text = refusal(&with("{firstTokenTimeout: 50ms, slowStart: 2h}"));
+    let bounds =
+        ["failover.firstTokenTimeout: must be between 100ms and", "failover.slowStart: must be between 0s and"];
+    assert!(bounds.iter().all(|rule| text.contains(&format!("pools[0].{rule}"))), "{text}");
+}
+
 /// The annotated configuration of the README.
 fn manual() -> &'static str {
     let manual = include_str!("../../README.md");

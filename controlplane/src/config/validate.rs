@@ -212,6 +212,12 @@ fn settings(checks: &mut Checks, path: &str, raw: &raw::Pool) -> shared::wire::P
     }
     let control = raw.flow_control.as_ref();
     let control = control.map(|given| flow::flow(checks, &format!("{path}.flowControl"), given, &raw.objectives, ttft));
+    let first_token = raw.failover.first_token_timeout;
+    let first_token = first_token.map(|given| {
+        checks.duration(&format!("{path}.failover.firstTokenTimeout"), Some(given), HOUR, (MILLISECOND * 100, HOUR))
+    });
+    let slow_start = format!("{path}.failover.slowStart");
+    let slow_start = checks.duration(&slow_start, raw.failover.slow_start, Duration::ZERO, (Duration::ZERO, HOUR));
     // Blocks of 16 tokens have about 64 bytes: a chunk of several cannot tell pods apart that differ by less.
     let default_chunk = if raw.exact.is_some() { 128 } else { 256 };
     shared::wire::PoolSettings {
@@ -228,6 +234,8 @@ fn settings(checks: &mut Checks, path: &str, raw: &raw::Pool) -> shared::wire::P
         objectives: flow::objectives(&raw.objectives),
         budgets: budget::budgets(checks, &format!("{path}.budgets"), &raw.budgets),
         rewrites: rewrite::rewrites(checks, &format!("{path}.rewrites"), &raw.rewrites),
+        first_token_timeout_seconds: first_token.map_or(0.0, |timeout| timeout.as_secs_f64()),
+        slow_start_seconds: slow_start.as_secs_f64(),
     }
 }
 

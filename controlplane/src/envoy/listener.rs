@@ -19,6 +19,9 @@ const OURS: [&str; 10] = [
     POOL_HEADER,
 ];
 
+/// Envoy's own: a try without response headers for so long is over.
+const TRY_TIMEOUT_HEADER: &str = "x-envoy-upstream-rq-per-try-timeout-ms";
+
 /// Envoy buffers a chunk, and refuses the body in words of its own, before the filter sees that chunk. Room for one read of
 /// a connection (1 MiB by default) lets the filter refuse first and name the limit.
 const ROOM_FOR_A_READ: u64 = 1 << 20;
@@ -128,10 +131,7 @@ fn filters(config: &Config) -> Vec<Value> {
             "name": "envoy.filters.http.header_mutation",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
-                "mutations": {"request_mutations": [{"append": {
-                    "header": {"key": STEERING_HEADER, "value": "%FILTER_STATE(wasm.kvasir.endpoint:PLAIN)%"},
-                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-                }}]},
+                "mutations": {"request_mutations": from_state(config)},
             },
         }));
     }
@@ -143,6 +143,22 @@ fn filters(config: &Config) -> Vec<Value> {
         },
     }));
     filters
+}
+
+/// Headers that the filter leaves as filter state. Envoy ignores a time to try that is no number, which it is where there
+/// is no such state.
+fn from_state(config: &Config) -> Vec<Value> {
+    let mutation = |header: &str, state: &str| {
+        json!({"append": {
+            "header": {"key": header, "value": format!("%FILTER_STATE(wasm.kvasir.{state}:PLAIN)%")},
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        }})
+    };
+    let mut mutations = vec![mutation(STEERING_HEADER, "endpoint")];
+    if config.pools.iter().any(|pool| pool.settings.first_token_timeout_seconds > 0.0) {
+        mutations.push(mutation(TRY_TIMEOUT_HEADER, "try_timeout_ms"));
+    }
+    mutations
 }
 
 fn wasm(config: &Config) -> Value {

@@ -326,6 +326,8 @@ impl Exchange {
                         return Outcome::Answered(otherwise);
                     }
                 }
+                // Gateways let nobody but themselves set this.
+                Effect::TryFor(_) => {}
                 Effect::Steer { destination, pool } => {
                     self.changes.set.push((DESTINATION.to_owned(), destination.clone()));
                     self.changes.set.extend(pool.map(|pool| (POOL_HEADER.to_owned(), pool)));

@@ -124,7 +124,7 @@ impl Picker {
     /// Time passes; what is to be reported, if anything.
     pub fn tick(&self, reporting: &mut Reporting, now: Timestamp) -> Option<Report> {
         let mut brain = self.brain();
-        brain.ledger.pass_time(now);
+        brain.pass_time(now).iter().for_each(|turned| self.stats.turned(turned));
         let work = brain.ledger.busy().next().is_some();
         let news = !brain.outbox.is_empty() || work || reporting.work;
         if !news && now.since(reporting.at) < KEEP_ALIVE {

@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
-use shared::brain::Brain;
+use shared::brain::{Brain, Turned};
 use shared::lifecycle::Event;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -35,6 +35,9 @@ pub struct Stats {
     requests: Family<Pool, Counter>,
     rejected: Family<Status, Counter>,
     fallbacks: Family<Pool, Counter>,
+    circuits_opened: Family<Pool, Counter>,
+    circuits_closed: Family<Pool, Counter>,
+    stalls: Family<Pool, Counter>,
     responses: Family<Pool, Counter>,
     prompt_tokens: Family<Pool, Counter>,
     cached_tokens: Family<Pool, Counter>,
@@ -53,6 +56,9 @@ impl Default for Stats {
             requests: Family::default(),
             rejected: Family::default(),
             fallbacks: Family::default(),
+            circuits_opened: Family::default(),
+            circuits_closed: Family::default(),
+            stalls: Family::default(),
             responses: Family::default(),
             prompt_tokens: Family::default(),
             cached_tokens: Family::default(),
@@ -124,7 +130,18 @@ impl Stats {
             Event::FellBack { pool } => {
                 self.fallbacks.get_or_create_owned(&label(pool)).inc();
             }
+            Event::Turned(turned) => self.turned(turned),
         }
+    }
+
+    /// What became of an endpoint.
+    pub fn turned(&self, turned: &Turned) {
+        let (counts, pool) = match turned {
+            Turned::Stalled { pool } => (&self.stalls, pool),
+            Turned::Opened { pool } => (&self.circuits_opened, pool),
+            Turned::Closed { pool } => (&self.circuits_closed, pool),
+        };
+        counts.get_or_create_owned(&Pool { pool: pool.clone() }).inc();
     }
 }
 
@@ -170,6 +187,9 @@ impl Stats {
         put("epp_decision_duration_seconds", "Time of the step that chose an endpoint", &self.decisions)?;
         put("epp_requests", "Requests that an endpoint was chosen for", &self.requests)?;
         put("epp_rejected_requests", "Requests that were answered instead", &self.rejected)?;
+        put("epp_circuits_opened", "Endpoints that were left alone after failures", &self.circuits_opened)?;
+        put("epp_circuits_closed", "Endpoints that were left alone and serve again", &self.circuits_closed)?;
+        put("epp_stalls", "Requests without a first token in time", &self.stalls)?;
         put("epp_fallbacks", "Requests that another endpoint than the first choice answered", &self.fallbacks)?;
         put("epp_responses", "Responses that came to their end", &self.responses)?;
         put("epp_prompt_tokens", "Prompt tokens, by the engines' word", &self.prompt_tokens)?;

@@ -194,7 +194,7 @@ impl Board {
     /// The live messages that are due: to each gateway when something changed for it, or on its heartbeat.
     pub fn take_lives(&mut self, now: Timestamp) -> Vec<(GatewayId, Live)> {
         for pool in self.pools.values_mut() {
-            self.live_changed |= pool.ledger.tick(now);
+            self.live_changed |= pool.tick_live(now);
         }
         let changed = std::mem::take(&mut self.live_changed);
         let mut lives = Vec::new();
@@ -236,7 +236,7 @@ impl Board {
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
         let heartbeats = self.seats.values().map(|seat| seat.told_at.after(HEARTBEAT));
-        heartbeats.chain(self.pools.values().filter_map(|pool| pool.ledger.next_due())).min()
+        heartbeats.chain(self.pools.values().filter_map(|pool| pool.next_due())).min()
     }
 
     /// For people; version and traffic are the caller's.

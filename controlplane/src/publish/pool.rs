@@ -17,6 +17,7 @@ use super::spending::Spending;
 use super::status::{EndpointStatus, PoolCounters, PoolStatus, RatesStatus};
 use super::truth::{Mode, Truth};
 use crate::bookings::arrivals::Arrivals;
+use crate::bookings::failing::Failing;
 use crate::bookings::ledger::{GatewayId, Ledger, Scraped};
 use crate::bookings::load::Load;
 use crate::datastore::{EndpointView, LoadSample, PoolView, Readiness};
@@ -37,6 +38,7 @@ pub struct PoolState {
     pub(super) ledger: Ledger,
     rates: FleetRates,
     arrivals: Arrivals,
+    failing: Failing,
     counters: PoolCounters,
     truth: Truth,
     foresight: Foresight,
@@ -70,6 +72,7 @@ impl PoolState {
             ledger: Ledger::default(),
             rates: FleetRates::default(),
             arrivals: Arrivals::default(),
+            failing: Failing::default(),
             counters: PoolCounters::default(),
             truth: Truth::default(),
             foresight: Foresight::default(),
@@ -97,6 +100,7 @@ impl PoolState {
             self.restarts.forget(id);
             self.ledger.endpoint_gone(id);
             self.rates.forget(id);
+            self.failing.served(id);
         }
         self.unplaced = changes.unplaced.len();
         for endpoint in &view.endpoints {
@@ -215,9 +219,10 @@ impl PoolState {
             }
         }
         for sample in &report.first_tokens {
-            if self.known(sample.endpoint).is_some() {
+            if let Some(id) = self.known(sample.endpoint) {
                 self.foresight.first_token(sample);
                 self.rates.first_token(sample);
+                self.failing.served(id);
             }
         }
         self.spending.report(&report.spent, now);
@@ -227,6 +232,7 @@ impl PoolState {
         }
         for failure in report.failures.iter().filter(|failure| failure.count > 0) {
             if let Some(endpoint) = self.known(failure.endpoint) {
+                changed |= self.failing.failed(endpoint, now);
                 hints.push(Hint::Failed { endpoint, count: failure.count });
             }
         }
@@ -243,8 +249,9 @@ impl PoolState {
     }
 
     fn complete(&mut self, completion: &Completion, now: Timestamp) {
-        if self.known(completion.endpoint).is_none() {
-            return;
+        let Some(id) = self.known(completion.endpoint) else { return };
+        if (1..500).contains(&completion.status) {
+            self.failing.served(id);
         }
         self.hold_against(completion, now);
         self.foresight.completion(completion);
@@ -295,7 +302,8 @@ impl PoolState {
             let slot = number(self.slots.slot(endpoint.id)?);
             let scrape = endpoint.load.as_ref().map(|load| scraped(load, &self.view));
             let others = Some(self.ledger.others(gateway, endpoint.id).wire());
-            Some(LiveEndpoint { slot, scrape, slowness: self.rates.slowness(endpoint.id), others })
+            let failing = self.failing.contains(endpoint.id);
+            Some(LiveEndpoint { slot, scrape, slowness: self.rates.slowness(endpoint.id), others, failing })
         });
         let mut endpoints: Vec<LiveEndpoint> = rows.collect();
         endpoints.sort_by_key(|endpoint| endpoint.slot);
@@ -322,6 +330,18 @@ impl PoolState {
     fn age(&self, endpoint: &EndpointView, now: Timestamp) -> Option<(u32, u32)> {
         let age = now.since(endpoint.load.as_ref()?.at).as_millis();
         Some((number(self.slots.slot(endpoint.id)?), u32::try_from(age).unwrap_or(u32::MAX)))
+    }
+
+    /// Follows time in what is live. True when that changed.
+    pub fn tick_live(&mut self, now: Timestamp) -> bool {
+        let forgotten = self.failing.tick(now);
+        self.ledger.tick(now) || forgotten
+    }
+
+    /// When `tick_live` has something to do next.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.ledger.next_due().into_iter().chain(self.failing.next_due()).min()
     }
 
     /// For people.
@@ -381,6 +401,7 @@ impl PoolState {
                 Readiness::Draining => "draining",
                 Readiness::Unhealthy(_) => "unhealthy",
             },
+            failing: self.failing.contains(endpoint.id),
             slowness: self.rates.slowness(endpoint.id),
             waiting: load.waiting,
             decoding: load.decoding,

@@ -74,6 +74,8 @@ pub struct EndpointStatus {
     pub address: String,
     /// `ready`, `draining` or `unhealthy`.
     pub state: &'static str,
+    /// Some gateway leaves it alone, and it has served nobody since.
+    pub failing: bool,
     /// 1: as fast as the fleet; 2: takes twice as long.
     pub slowness: f64,
     /// Requests of all gateways, and unknown ones, before their first token.

@@ -72,6 +72,7 @@ impl Gateway {
             Effect::Steer { destination, .. } => Some(destination.clone()),
             Effect::RemoveHeader(_)
             | Effect::Hold
+            | Effect::TryFor(_)
             | Effect::Wait(_)
             | Effect::SetHeader(..)
             | Effect::EditBody { .. }

@@ -2,6 +2,8 @@
 //! verdict until the shell asks for it. A worker holds its own queue; what other workers and gateways do shows in the
 //! bookings, and in the mirror: between two words from the control plane, the others are taken to do as this worker does.
 
+#[cfg(test)]
+mod at_rest;
 mod attempt;
 mod drain;
 mod held;
@@ -11,6 +13,8 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+#[cfg(test)]
+pub(crate) use at_rest::Left;
 pub use turns::{Turn, Turns};
 
 use super::{Brain, Prompt, Routed};

@@ -2,17 +2,19 @@
 //! they age), the published residency, and this VM's own recent routes.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use super::{Brain, LiveRows, Prompt};
+use crate::circuit::Standing;
 use crate::clock::Timestamp;
 use crate::identity::{EndpointId, HashedMap, Slot};
 use crate::ledger::Ledger;
 use crate::routes::{STRIDE, TTL_ALONE, TTL_IN_TOUCH};
 use crate::scheduling::cost::Supply;
 use crate::scheduling::{Local, supply};
-use crate::table::Pool;
 use crate::table::live::{LivePool, Scrape, Work};
 use crate::table::residency::Depth;
+use crate::table::{EndpointState, Pool};
 
 /// Other gateways' bookings count in full to this age ...
 const FRESH: Duration = Duration::from_millis(500);
@@ -26,6 +28,8 @@ struct Books {
     work: Work,
     /// Its scrape, unless that is too old.
     fresh: Option<Scrape>,
+    /// Other gateways leave it alone, as far as that is known.
+    failing: bool,
 }
 
 /// A pool's slots in the ledger's numbers, and back.
@@ -33,11 +37,14 @@ struct Books {
 pub(super) struct SlotNumbers {
     numbers: Vec<Option<u32>>,
     slots: HashedMap<EndpointId, Slot>,
+    /// Those that took requests when last seen, in slot order; `None`: the pool is new.
+    ready: Option<Vec<EndpointId>>,
 }
 
 impl SlotNumbers {
     /// Follows the pool's endpoints; cheap when they are the same.
-    pub(super) fn align(&mut self, pool: &Pool, ledger: &mut Ledger) {
+    pub(super) fn align(&mut self, pool: &Pool, ledger: &mut Ledger, now: Timestamp) {
+        self.admit(pool, ledger, now);
         let same = pool.endpoints.len() == self.numbers.len()
             && pool.endpoints().count() == self.slots.len()
             && pool.endpoints().all(|(slot, endpoint)| self.slots.get(&endpoint.id) == Some(&slot));
@@ -52,6 +59,23 @@ impl SlotNumbers {
                 *place = Some(ledger.number(endpoint.id));
             }
         }
+    }
+
+    pub(super) fn holds(&self, endpoint: EndpointId) -> bool {
+        self.slots.contains_key(&endpoint)
+    }
+
+    /// Who takes requests now and did not before is new.
+    fn admit(&mut self, pool: &Pool, ledger: &mut Ledger, now: Timestamp) {
+        let ready = || pool.endpoints().filter(|(_, row)| row.state == EndpointState::Ready).map(|(_, row)| row.id);
+        if let Some(before) = &self.ready {
+            if ready().eq(before.iter().copied()) {
+                return;
+            }
+            let before: BTreeSet<EndpointId> = before.iter().copied().collect();
+            ready().filter(|id| !before.contains(id)).for_each(|id| ledger.admit(id, now));
+        }
+        self.ready = Some(ready().collect());
     }
 }
 
@@ -86,7 +110,7 @@ impl Brain {
             .zip(&depths)
             .map(|(index, depth)| {
                 let number = numbers.get(usize::from(index)).copied().flatten();
-                let Books { work, fresh } = self.books_of(number, index, (pool, rows, silence));
+                let Books { work, fresh, failing } = self.books_of(number, index, (pool, rows, silence));
                 let held =
                     |chunks: u32, tokens: Option<u32>| tokens.map_or(f64::from(chunks) * tokens_per_chunk, f64::from);
                 let matched = held(depth.device_chunks, depth.device_tokens);
@@ -95,7 +119,8 @@ impl Brain {
                     matched_tokens: matched,
                     reload_tokens: (held(depth.any_chunks, depth.any_tokens) - matched).max(0.0),
                     kv_used: fresh.map_or(0.0, |scrape| scrape.kv_used),
-                    ejected: number.is_some_and(|number| self.ledger.is_ejected(number, now)),
+                    circuit: self.circuit(number, failing, now),
+                    warming: self.warming(number, pool, now),
                     scraped: fresh,
                     cold_turn: number.and_then(|number| self.cold.get(&number).copied()),
                 }
@@ -112,7 +137,19 @@ impl Brain {
         let own = number.map(|number| self.ledger.in_process(number)).unwrap_or_default();
         let weight = weight_at(silence);
         let others = if weight < 1.0 { row.others.scaled(weight) } else { row.others };
-        Books { work: own.plus(others), fresh }
+        Books { work: own.plus(others), fresh, failing: row.failing && weight > 0.0 }
+    }
+
+    /// What this worker saw of an endpoint counts for more than what others say.
+    fn circuit(&self, number: Option<u32>, failing: bool, now: Timestamp) -> Standing {
+        let own = number.map_or(Standing::Closed, |number| self.ledger.standing(number, now));
+        if failing && own == Standing::Closed { Standing::Failing } else { own }
+    }
+
+    /// Profiles know no slow start.
+    fn warming(&self, number: Option<u32>, pool: &Pool, now: Timestamp) -> f64 {
+        let window = pool.settings.slow_start.filter(|_| pool.settings.profile.is_none());
+        number.zip(window).map_or(1.0, |(number, window)| self.ledger.warming(number, window, now))
     }
 
     /// What `endpoint` offers by the books alone, whatever it holds of a prompt; `None` when it is not in the table.
@@ -123,7 +160,8 @@ impl Brain {
         let rows = self.live.get(name).unwrap_or(&unknown);
         let number = slots.numbers.get(slot.index()).copied().flatten();
         let silence = now.since(rows.received);
-        let Books { work, fresh } = self.books_of(number, u16::try_from(slot.index()).ok()?, (pool, rows, silence));
+        let Books { work, fresh, failing: _ } =
+            self.books_of(number, u16::try_from(slot.index()).ok()?, (pool, rows, silence));
         let kv_used = fresh.map_or(0.0, |scrape| scrape.kv_used);
         let local = Local { work, kv_used, scraped: fresh, ..Local::default() };
         Some(supply(&rows.pool, slot, &local))

@@ -1,4 +1,4 @@
-//! What happened since the last report: routes, first tokens, completions, refusals. Bounded: when nobody fetches it,
+//! What happened since the last report: routes, first tokens, completions, opened circuits. Bounded: when nobody fetches it,
 //! the newest is dropped and counted, since a report that late would mislead.
 
 use std::collections::BTreeMap;
@@ -28,8 +28,8 @@ pub enum Observation {
     FirstToken(wire::FirstToken),
     /// A response ended.
     Completion(wire::Completion),
-    /// An endpoint refused or died before it answered.
-    Refusal(EndpointId),
+    /// An endpoint's circuit opened, after so many failures in a row.
+    Opened(EndpointId, u32),
 }
 
 impl Outbox {
@@ -61,8 +61,8 @@ impl Outbox {
         self.add(pool, |report| match observation {
             Observation::FirstToken(seen) => report.first_tokens.push(seen),
             Observation::Completion(seen) => report.completions.push(seen),
-            Observation::Refusal(endpoint) => {
-                report.failures.push(wire::EndpointFailure { endpoint: endpoint.0, count: 1 });
+            Observation::Opened(endpoint, count) => {
+                report.failures.push(wire::EndpointFailure { endpoint: endpoint.0, count });
             }
         });
     }

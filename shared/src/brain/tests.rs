@@ -20,7 +20,7 @@ fn live(rows: Vec<wire::LiveEndpoint>) -> wire::Live {
 
 fn busy_row(slot: u32) -> wire::LiveEndpoint {
     let others = wire::Bookings { waiting: 30, decoding: 100, queued_tokens: 90_000, context_tokens: 400_000 };
-    wire::LiveEndpoint { slot, slowness: 1.0, others: Some(others), scrape: None }
+    wire::LiveEndpoint { slot, slowness: 1.0, others: Some(others), scrape: None, failing: false }
 }
 
 fn first(brain: &Brain, chain: &[u64], now: Timestamp) -> usize {
@@ -85,7 +85,7 @@ fn a_bad_live_message_changes_nothing() {
 fn the_outbox_is_bounded_and_says_what_it_lost() {
     let mut outbox = Outbox::default();
     for _ in 0..10_000 {
-        outbox.observe("p", Observation::Refusal(EndpointId(1)));
+        outbox.observe("p", Observation::Opened(EndpointId(1), 1));
     }
     assert_eq!(outbox.dropped(), 10_000 - 8192);
     assert_eq!(outbox.take().pools[0].failures.len(), 8192);
@@ -97,8 +97,8 @@ fn the_context_of_an_endpoint_is_everybodys() {
     let mut brain = brain(vec![pool("p", &[1], &[])]);
     brain.set_live(live(vec![busy_row(0)]), at(0)).unwrap();
     let id = EndpointId::of("10.0.0.1:1");
-    let load = Load { uncached_tokens: 10, context_tokens: 500, prefilled_by: None };
-    let ticket = brain.ledger.book(id, load);
+    let load = Load { uncached_tokens: 10, context_tokens: 500, due: None };
+    let ticket = brain.ledger.book(id, load, at(0));
     assert_eq!(brain.context_tokens("p", id, at(10)), 400_500);
     brain.ledger.release(ticket);
     assert_eq!(brain.context_tokens("p", EndpointId(9), at(10)), 0);
@@ -108,7 +108,7 @@ fn the_context_of_an_endpoint_is_everybodys() {
 fn a_scrape_older_than_the_pool_allows_is_unknown_and_not_full() {
     let mut brain = brain(vec![pool("p", &[1], &[])]);
     let scrape = wire::Scrape { age_ms: 500, kv_used: 0.9, kv_capacity_tokens: 1000, ..wire::Scrape::default() };
-    let row = wire::LiveEndpoint { slot: 0, slowness: 1.0, scrape: Some(scrape), others: None };
+    let row = wire::LiveEndpoint { slot: 0, slowness: 1.0, scrape: Some(scrape), others: None, failing: false };
     brain.set_live(live(vec![row]), at(1000)).unwrap();
     let kv_used = |ms| {
         let decision = brain.decide("p", &prompt(&[]), &request(1), at(ms)).unwrap().unwrap();

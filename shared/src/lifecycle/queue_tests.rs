@@ -116,7 +116,7 @@ fn who_would_get_its_first_token_too_late_is_refused_at_once_and_batch_is_not() 
     let mut brain = held(&[1], wire::FlowControl { hold: Some(hold), ..flow(bands) });
     // 100,000 tokens queue there already: 6.5 s by the rates that are assumed.
     let others = Some(wire::Bookings { waiting: 5, decoding: 0, queued_tokens: 100_000, context_tokens: 100_000 });
-    let row = wire::LiveEndpoint { slot: 0, slowness: 1.0, others, scrape: None };
+    let row = wire::LiveEndpoint { slot: 0, slowness: 1.0, others, ..wire::LiveEndpoint::default() };
     let live = wire::LivePool { name: "p".to_owned(), gateways: 1, endpoints: vec![row], ..wire::LivePool::default() };
     brain.set_live(wire::Live { epoch: 1, pools: vec![live] }, at(0)).unwrap();
     let (status, reason, retry) = refusal(&ask(&mut brain, "late", "", 0).effects);

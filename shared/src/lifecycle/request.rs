@@ -234,6 +234,9 @@ fn steer(
         let headers = called.iter().flat_map(Called::headers);
         step.effects.extend(headers.map(|(name, value)| Effect::SetHeader(name, value.to_owned())));
     }
+    // Streamed responses begin before their first token, others only when they are complete.
+    let patience = step.brain.pool(&name).and_then(|pool| pool.settings.first_token_timeout);
+    step.effects.extend(patience.filter(|_| !whole_body).map(Effect::TryFor));
     let told = step.plan.pool.is_none().then(|| name.clone());
     step.effects.push(Effect::Steer { destination: routed.destination.clone(), pool: told });
     let prompt_bytes = if tokens.is_some() { 0 } else { bytes };

@@ -4,6 +4,7 @@
 use super::{Answering, Effect, Event, Lifecycle, Phase, Sent, Step};
 use crate::api::ResponseScanner;
 use crate::brain::Observation;
+use crate::circuit::Failure;
 use crate::clock::Timestamp;
 use crate::flow::gate::pod_seconds;
 use crate::headers;
@@ -19,7 +20,7 @@ pub(super) struct Head<'a> {
 
 pub(super) fn begin(mut sent: Sent, head: Head<'_>, step: &mut Step<'_>) -> Phase {
     let by = head.served_by.map(EndpointId::of);
-    settle_choice(&sent, by, head.status, step);
+    settle_choice(&sent, by, &head, step);
     if let Some(explanation) = sent.explanation.take() {
         step.effects.push(Effect::AddResponseHeader(headers::DECISION.to_owned(), explanation));
     }
@@ -45,24 +46,40 @@ pub(super) fn begin(mut sent: Sent, head: Head<'_>, step: &mut Step<'_>) -> Phas
 }
 
 /// Who was passed over refused; who answered is the one that has the work.
-fn settle_choice(sent: &Sent, by: Option<EndpointId>, status: u16, step: &mut Step<'_>) {
+fn settle_choice(sent: &Sent, by: Option<EndpointId>, head: &Head<'_>, step: &mut Step<'_>) {
     let at = by.and_then(|by| sent.routed.choices.iter().position(|&choice| choice == by));
     let passed_over = match (by, at) {
         (Some(_), Some(at)) => sent.routed.choices.get(..at),
         // An answer from elsewhere: the host fell back past the whole list. 503 from nobody: all of them refused.
         (Some(_), None) => Some(sent.routed.choices.as_slice()),
-        (None, _) => (status == 503).then_some(sent.routed.choices.as_slice()),
+        (None, _) => matches!(head.status, 503 | 504).then_some(sent.routed.choices.as_slice()),
     };
     let passed_over = passed_over.unwrap_or_default();
     for &id in passed_over {
-        step.brain.ledger.refused(id, step.now);
-        step.brain.outbox.observe(&sent.pool, Observation::Refusal(id));
+        step.failed(sent, id, Failure::Refused);
     }
     let Some(by) = by else { return };
-    step.brain.ledger.answered(by);
+    if sent.watched && head.status >= 500 {
+        step.failed(sent, by, Failure::Broken);
+    } else if sent.watched && !(head.event_stream && head.status == 200) {
+        step.served(sent, by);
+    }
     if !passed_over.is_empty() {
         step.brain.ledger.move_to(&sent.routed.ticket, by);
         step.effects.push(Effect::Count(Event::FellBack { pool: sent.pool.clone() }));
+    }
+}
+
+impl Step<'_> {
+    fn failed(&mut self, sent: &Sent, by: EndpointId, failure: Failure) {
+        let turned = self.brain.failed(&sent.pool, by, failure, (sent.at, self.now));
+        self.effects.extend(turned.map(|turned| Effect::Count(Event::Turned(turned))));
+    }
+
+    /// Only inference requests tell: an engine that hangs may still answer others.
+    fn served(&mut self, sent: &Sent, by: EndpointId) {
+        let turned = self.brain.served(&sent.pool, by, (sent.at, self.now));
+        self.effects.extend(turned.map(|turned| Effect::Count(Event::Turned(turned))));
     }
 }
 
@@ -83,6 +100,7 @@ pub(super) fn read(answering: &mut Answering, chunk: &[u8], end_of_stream: bool,
     answering.first_token = Some(step.now);
     let sent = &answering.sent;
     step.brain.ledger.first_token(&sent.routed.ticket);
+    step.served(sent, answering.by);
     let ttft = step.now.since(sent.at);
     let milliseconds = u64::try_from(step.now.since(sent.arrived).as_millis()).unwrap_or(u64::MAX);
     step.effects.push(Effect::Count(Event::FirstToken { pool: sent.pool.clone(), milliseconds }));

@@ -1,5 +1,6 @@
 //! What a pass sees of an endpoint for this request, and why it was left out.
 
+use crate::circuit::Standing;
 use crate::identity::{EndpointId, Slot};
 use crate::table::live::Scrape;
 use crate::table::{Endpoint, EndpointState};
@@ -29,6 +30,10 @@ pub struct Candidate {
     pub scraped: Option<Scrape>,
     /// When the last request went there that nobody held anything of: larger is later, `None` is never.
     pub cold_turn: Option<u64>,
+    /// How its circuit stands.
+    pub circuit: Standing,
+    /// How many times slower than it is it was costed.
+    pub warming: f64,
 }
 
 impl Candidate {
@@ -53,8 +58,12 @@ pub enum Dropped {
     Draining,
     /// Its health checks or scrapes fail.
     Unhealthy,
-    /// It refused this gateway's requests moments ago.
-    Ejected,
+    /// Its circuit is open.
+    CircuitOpen,
+    /// Its circuit is half open, and a request tries it.
+    CircuitProbed,
+    /// Its circuit is open at another gateway.
+    Failing,
     /// It does not serve the model.
     ModelNotServed,
     /// A filter of the profile took it out: the one with this number.
@@ -70,18 +79,20 @@ impl Dropped {
         match self {
             Self::Draining => "draining",
             Self::Unhealthy => "unhealthy",
-            Self::Ejected => "ejected",
+            Self::CircuitOpen => "circuit_open",
+            Self::CircuitProbed => "circuit_half_open",
+            Self::Failing => "failing",
             Self::ModelNotServed => "model_not_served",
             Self::Filter(_) => "filtered",
             Self::NotInSubset => "not_in_subset",
         }
     }
 
-    /// Unhealthy and ejected endpoints are tried when there is nothing better: a wrong alarm must not refuse traffic.
+    /// Unhealthy and failing endpoints are tried when there is nothing better: a wrong alarm must not refuse traffic.
     #[must_use]
     pub const fn is_last_resort(self) -> bool {
         match self {
-            Self::Unhealthy | Self::Ejected => true,
+            Self::Unhealthy | Self::CircuitOpen | Self::CircuitProbed | Self::Failing => true,
             Self::Draining | Self::ModelNotServed | Self::NotInSubset | Self::Filter(_) => false,
         }
     }
@@ -89,7 +100,7 @@ impl Dropped {
 
 /// The filters, in order: why `endpoint` may not serve, `None` when it may.
 #[must_use]
-pub fn drop_reason(endpoint: &Endpoint, request: &Request<'_>, ejected: bool) -> Option<Dropped> {
+pub fn drop_reason(endpoint: &Endpoint, request: &Request<'_>, circuit: Standing) -> Option<Dropped> {
     if request.subset.is_some_and(|subset| !subset.allows(&endpoint.address)) {
         return Some(Dropped::NotInSubset);
     }
@@ -99,6 +110,11 @@ pub fn drop_reason(endpoint: &Endpoint, request: &Request<'_>, ejected: bool) ->
     match endpoint.state {
         EndpointState::Draining => Some(Dropped::Draining),
         EndpointState::Unhealthy => Some(Dropped::Unhealthy),
-        EndpointState::Ready => ejected.then_some(Dropped::Ejected),
+        EndpointState::Ready => match circuit {
+            Standing::Closed | Standing::HalfOpen => None,
+            Standing::Open => Some(Dropped::CircuitOpen),
+            Standing::Probed => Some(Dropped::CircuitProbed),
+            Standing::Failing => Some(Dropped::Failing),
+        },
     }
 }

@@ -118,8 +118,11 @@ pub struct ExplainedCandidate<'a> {
     pub context_tokens: u64,
     /// Fraction of the KV cache in use, bookings included.
     pub kv_used: f64,
-    /// 1 is as fast as the fleet.
+    /// 1 is as fast as the fleet; more while it starts slowly.
     pub slowness: f64,
+    /// How its circuit stands: `half-open`, and among endpoints of last resort `open` or `failing`; absent when closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub circuit: Option<&'static str>,
 }
 
 /// One endpoint that was left out.
@@ -227,7 +230,8 @@ fn candidate<'a>(pool: &'a Pool, decision: &Decision, index: usize) -> Option<Ex
         queued_tokens: supply.work.queued_tokens,
         context_tokens: supply.work.context_tokens,
         kv_used: to_4_digits(supply.kv_used),
-        slowness: supply.slowness,
+        slowness: to_4_digits(supply.slowness * candidate.warming),
+        circuit: candidate.circuit.name(),
     })
 }
 
@@ -244,9 +248,13 @@ fn named(reason: Dropped, pool: &Pool) -> &str {
         Dropped::Filter(number) => filters
             .and_then(|filters| filters.get(usize::from(number)))
             .map_or(reason.name(), |filter| filter.name.as_str()),
-        Dropped::Draining | Dropped::Unhealthy | Dropped::Ejected | Dropped::ModelNotServed | Dropped::NotInSubset => {
-            reason.name()
-        }
+        Dropped::Draining
+        | Dropped::Unhealthy
+        | Dropped::CircuitOpen
+        | Dropped::CircuitProbed
+        | Dropped::Failing
+        | Dropped::ModelNotServed
+        | Dropped::NotInSubset => reason.name(),
     }
 }
 

@@ -54,7 +54,7 @@ fn draining_is_never_chosen_and_unhealthy_only_as_a_last_resort() {
     assert_eq!((chosen(&decision), decision.last_resort), (vec![2], false));
 
     let mut local = [Local::default(); 3];
-    local[2].ejected = true;
+    local[2].circuit = Standing::Open;
     let decision = schedule(&pool, &LivePool::default(), &local, &request(100.0), 0.0).unwrap();
     let mut all = chosen(&decision);
     all.sort_unstable();

@@ -6,11 +6,11 @@ mod flow;
 mod profile;
 mod rewrite;
 
-pub use budget::budgets;
-
+use core::time::Duration;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub use budget::budgets;
 use prost::Message;
 
 use super::holders::Holder;
@@ -178,6 +178,8 @@ fn settings(raw: wire::PoolSettings) -> Result<PoolSettings, Malformed> {
         budgets: budgets(raw.budgets)?,
         objectives: raw.objectives.into_iter().map(|objective| (objective.name, objective.priority)).collect(),
         rewrites: Arc::new(rewrite::rewrites(raw.rewrites)?),
+        first_token_timeout: duration(raw.first_token_timeout_seconds, "settings.first_token_timeout_seconds")?,
+        slow_start: duration(raw.slow_start_seconds, "settings.slow_start_seconds")?,
     })
 }
 
@@ -305,6 +307,7 @@ fn live_endpoint(raw: &wire::LiveEndpoint) -> Result<LiveEndpoint, Malformed> {
         scrape: raw.scrape.as_ref().map(scrape).transpose()?,
         slowness: positive(raw.slowness, "endpoints.slowness")?.clamp(0.25, 4.0),
         others: raw.others.as_ref().map(Work::from_wire).unwrap_or_default(),
+        failing: raw.failing,
     })
 }
 
@@ -344,6 +347,13 @@ fn first_token(raw: &wire::FirstTokenModel) -> Result<FirstTokenModel, Malformed
             reloaded: not_negative(raw.reloaded, "rates.first_token.reloaded")?,
         },
     })
+}
+
+/// `None` for 0.
+fn duration(seconds: f64, name: &'static str) -> Result<Option<Duration>, Malformed> {
+    let seconds = not_negative(seconds, name)?;
+    let wait = Duration::try_from_secs_f64(seconds).map_err(|_| field(name, "must be a time that can be counted"))?;
+    Ok(Some(wait).filter(|wait| !wait.is_zero()))
 }
 
 fn positive(value: f64, name: &'static str) -> Result<f64, Malformed> {

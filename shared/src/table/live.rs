@@ -98,11 +98,13 @@ pub struct LiveEndpoint {
     pub slowness: f64,
     /// Work here that is not this gateway's own.
     pub others: Work,
+    /// Its circuit is open at some gateway, and it has served nobody since.
+    pub failing: bool,
 }
 
 impl Default for LiveEndpoint {
     fn default() -> Self {
-        Self { scrape: None, slowness: 1.0, others: Work::default() }
+        Self { scrape: None, slowness: 1.0, others: Work::default(), failing: false }
     }
 }
 

@@ -112,6 +112,7 @@ impl Gateway {
             }
             Effect::RemoveHeader(_)
             | Effect::Hold
+            | Effect::TryFor(_)
             | Effect::SetHeader(..)
             | Effect::EditBody { .. }
             | Effect::RemoveResponseHeader(_)
@@ -191,7 +192,7 @@ impl Gateway {
 
     /// The filter's tick: an encoded `wire::Report` when there is something to tell somebody who listens.
     pub fn tick(&mut self, connected: bool, now: Timestamp) -> Option<Vec<u8>> {
-        self.brain.ledger.pass_time(now);
+        self.brain.pass_time(now);
         let work = self.brain.ledger.busy().next().is_some();
         let news = !self.brain.outbox.is_empty() || work || self.reported_work;
         if !connected || !(news || now.since(self.reported) >= KEEP_ALIVE) {

@@ -155,5 +155,6 @@ fn settings(flow: Option<wire::FlowControl>) -> wire::PoolSettings {
         objectives: crate::callers::objectives(),
         budgets: Vec::new(),
         rewrites: Vec::new(),
+        ..wire::PoolSettings::default()
     }
 }

@@ -36,6 +36,7 @@ fn brain() -> Brain {
         objectives: Vec::new(),
         budgets: Vec::new(),
         rewrites: Vec::new(),
+        ..table::PoolSettings::default()
     };
     let pool = table::PoolChange {
         name: "p".to_owned(),

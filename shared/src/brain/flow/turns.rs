@@ -32,6 +32,11 @@ impl Turns {
         core::mem::take(&mut self.fresh)
     }
 
+    #[cfg(test)]
+    pub(super) fn verdicts(&self) -> impl Iterator<Item = &Turn> {
+        self.verdicts.values()
+    }
+
     pub(super) fn take(&mut self, ticket: Ticket) -> Option<Turn> {
         self.verdicts.remove(&ticket)
     }

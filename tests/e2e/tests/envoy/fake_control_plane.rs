@@ -118,6 +118,7 @@ fn pool(addresses: &[String]) -> PoolChange {
         objectives: Vec::new(),
         budgets: Vec::new(),
         rewrites: Vec::new(),
+        ..PoolSettings::default()
     };
     let endpoints = endpoints.collect();
     PoolChange { name: "llama".to_owned(), settings: Some(settings), endpoints, ..PoolChange::default() }

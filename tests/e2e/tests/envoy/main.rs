@@ -62,6 +62,7 @@ mod bodies;
 mod bookings;
 mod control_plane;
 mod exact;
+mod failover;
 mod fake_control_plane;
 mod fallback;
 mod flow;
