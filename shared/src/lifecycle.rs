@@ -243,6 +243,8 @@ struct Sent {
     watched: bool,
     /// The request asked for server-sent events.
     streamed: bool,
+    /// The response comes as gRPC's messages.
+    grpc: bool,
     /// Puts the model's name back that the client gave.
     restorer: Option<NameRestorer>,
 }
@@ -313,12 +315,14 @@ struct Step<'a> {
 impl Step<'_> {
     fn reply(&mut self, dialect: Dialect, reject: &crate::api::Reject) -> Phase {
         let reply = crate::api::reply(dialect, reject);
-        self.effects.push(Effect::Count(Event::Rejected { status: reply.status }));
+        self.effects.push(Effect::Count(Event::Rejected { status: crate::api::reject::status(reject) }));
         self.effects.push(Effect::Reply(reply));
         Phase::Over
     }
 }
 
+#[cfg(test)]
+mod dialect_tests;
 #[cfg(test)]
 mod queue_tests;
 #[cfg(test)]

@@ -219,15 +219,24 @@ fn carries_content(name: &[u8]) -> bool {
     name.ends_with(b"delta") && name != b"message_delta"
 }
 
-/// Whether a `"usage"` stands in `data` with an object behind it, be it inside a string. Most chunks of engines that write
-/// `"usage":null` end here.
+/// Whether a `"usage"` stands in `data` with an object behind it, be it inside a string, or SGLang's `"meta_info"`. Most
+/// chunks of engines that write `"usage":null` end here.
 fn may_report_usage(data: &[u8]) -> bool {
-    const KEY: &[u8] = b"\"usage\"";
-    data.windows(KEY.len()).enumerate().any(|(at, window)| {
-        window == KEY
-            && data
-                .get(at + KEY.len()..)
-                .and_then(|rest| rest.trim_ascii_start().strip_prefix(b":"))
-                .is_some_and(|value| value.trim_ascii_start().starts_with(b"{"))
+    object_of(data, b"\"usage\"").is_some() || object_of(data, b"\"meta_info\"").is_some_and(is_last)
+}
+
+/// SGLang reports in every chunk, beside the whole text so far; only the last has a reason to have ended.
+fn is_last(meta_info: &[u8]) -> bool {
+    const KEY: &[u8] = b"\"finish_reason\"";
+    let reason = meta_info.windows(KEY.len()).position(|window| window == KEY);
+    let reason = reason.and_then(|at| meta_info.get(at + KEY.len()..)?.trim_ascii_start().strip_prefix(b":"));
+    reason.is_none_or(|reason| !reason.trim_ascii_start().starts_with(b"null"))
+}
+
+/// What follows the brace of the object behind `key`, which has its quotes.
+fn object_of<'d>(data: &'d [u8], key: &[u8]) -> Option<&'d [u8]> {
+    data.windows(key.len()).enumerate().filter(|(_, window)| *window == key).find_map(|(at, _)| {
+        let value = data.get(at + key.len()..)?.trim_ascii_start().strip_prefix(b":")?;
+        value.trim_ascii_start().strip_prefix(b"{")
     })
 }
