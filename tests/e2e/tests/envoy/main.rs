@@ -61,6 +61,7 @@ macro_rules! in_all_modes {
 mod bodies;
 mod bookings;
 mod control_plane;
+mod dialects;
 mod exact;
 mod fake_control_plane;
 mod fallback;
