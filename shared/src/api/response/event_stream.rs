@@ -222,7 +222,16 @@ fn carries_content(name: &[u8]) -> bool {
 /// Whether a `"usage"` stands in `data` with an object behind it, be it inside a string, or SGLang's `"meta_info"`. Most
 /// chunks of engines that write `"usage":null` end here.
 fn may_report_usage(data: &[u8]) -> bool {
-    object_of(data, b"\"usage\"").is_some() || object_of(data, b"\"meta_info\"").is_some_and(is_last)
+    let mut rest = data;
+    while let Some((_, quoted)) = rest.iter().position(|&byte| byte == b'"').and_then(|at| rest.split_at_checked(at)) {
+        let usage = || object_behind(quoted.strip_prefix(b"\"usage\"")?);
+        let meta_info = || object_behind(quoted.strip_prefix(b"\"meta_info\"")?);
+        if usage().is_some() || meta_info().is_some_and(is_last) {
+            return true;
+        }
+        rest = quoted.get(1..).unwrap_or_default();
+    }
+    false
 }
 
 /// SGLang reports in every chunk, beside the whole text so far; only the last has a reason to have ended.
@@ -233,10 +242,7 @@ fn is_last(meta_info: &[u8]) -> bool {
     reason.is_none_or(|reason| !reason.trim_ascii_start().starts_with(b"null"))
 }
 
-/// What follows the brace of the object behind `key`, which has its quotes.
-fn object_of<'d>(data: &'d [u8], key: &[u8]) -> Option<&'d [u8]> {
-    data.windows(key.len()).enumerate().filter(|(_, window)| *window == key).find_map(|(at, _)| {
-        let value = data.get(at + key.len()..)?.trim_ascii_start().strip_prefix(b":")?;
-        value.trim_ascii_start().strip_prefix(b"{")
-    })
+/// What follows the brace of the object that is the value of the key before `rest`.
+fn object_behind(rest: &[u8]) -> Option<&[u8]> {
+    rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"{")
 }

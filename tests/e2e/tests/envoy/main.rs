@@ -68,6 +68,7 @@ mod fallback;
 mod flow;
 mod forbidden_keys;
 mod gateways;
+mod grpc_engines;
 mod misconfigured;
 mod picker;
 mod placement;
