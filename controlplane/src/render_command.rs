@@ -79,7 +79,17 @@ fn of_request(asked: &Render, body: Members, now: LocalTime, file: &Path) -> any
             let rendered = template.render(api, body, Some(now));
             rendered.with_context(|| format!("{} with {}", file.display(), asked.template.display()))
         }
-        Some(ApiKind::Embeddings | ApiKind::Responses) | None => {
+        Some(
+            ApiKind::Embeddings
+            | ApiKind::Responses
+            | ApiKind::VllmGenerate
+            | ApiKind::SglangGenerate
+            | ApiKind::Images
+            | ApiKind::RawPredict
+            | ApiKind::GrpcGenerate
+            | ApiKind::GrpcEmbed,
+        )
+        | None => {
             bail!("--path {}: must be that of chat completions, messages or completions", asked.path)
         }
     }

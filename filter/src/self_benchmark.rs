@@ -100,7 +100,7 @@ fn read_a_body(clock: &impl Fn() -> Timestamp) -> Option<(u128, u128)> {
         let scanned = clock();
         let PromptView::Text(text) = view.prompt else { return None };
         keys.clear();
-        chain(ChainRoot::new(view.model, None, None), 128, text.pieces(), &mut keys);
+        chain(ChainRoot::new(view.model.unwrap_or_default(), None, None), 128, text.pieces(), &mut keys);
         scan += scanned.since(started);
         hash += clock().since(scanned);
     }

@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use shared::api::{ApiKind, BodyScanner, PromptView, ResponseScanner};
+use shared::api::{ApiKind, BodyScanner, PromptView, ResponseForm, ResponseScanner};
 
 const ROUNDS: usize = 200;
 
@@ -95,7 +95,7 @@ fn report_stream() {
             "model": "meta-llama/Llama-3.1-8B-Instruct", "choices": [{"index": 0, "delta": {"content": " token"},
             "logprobs": null, "finish_reason": null}], "usage": null})
     );
-    let mut scanner = ResponseScanner::new(true);
+    let mut scanner = ResponseScanner::new(ResponseForm::Events);
     let time = median(|| {
         for _ in 0..100 {
             black_box(scanner.push(black_box(chunk.as_bytes())));

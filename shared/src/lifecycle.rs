@@ -252,6 +252,8 @@ struct Sent {
     watched: bool,
     /// The request asked for server-sent events.
     streamed: bool,
+    /// The response comes as gRPC's messages.
+    grpc: bool,
     /// Puts the model's name back that the client gave.
     restorer: Option<NameRestorer>,
     paid: Option<Paid>,
@@ -323,7 +325,7 @@ struct Step<'a> {
 impl Step<'_> {
     fn reply(&mut self, dialect: Dialect, reject: &crate::api::Reject) -> Phase {
         let reply = crate::api::reply(dialect, reject);
-        self.effects.push(Effect::Count(Event::Rejected { status: reply.status }));
+        self.effects.push(Effect::Count(Event::Rejected { status: crate::api::reject::status(reject) }));
         self.effects.push(Effect::Reply(reply));
         Phase::Over
     }
@@ -331,6 +333,8 @@ impl Step<'_> {
 
 #[cfg(test)]
 mod budget_tests;
+#[cfg(test)]
+mod dialect_tests;
 #[cfg(test)]
 mod failover_tests;
 #[cfg(test)]

@@ -170,6 +170,13 @@ impl Pool {
         u32::try_from(at).ok().map(Some)
     }
 
+    /// The name of its one base model; `None` when there are several, or none is known.
+    #[must_use]
+    pub fn only_model(&self) -> Option<&str> {
+        let mut bases = self.models.iter().filter(|model| model.base.is_none());
+        bases.next().filter(|_| bases.next().is_none()).map(|model| model.name.as_str())
+    }
+
     /// The model row at `index`.
     #[must_use]
     pub fn model(&self, index: Option<u32>) -> Option<&Model> {

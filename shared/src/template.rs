@@ -24,7 +24,7 @@ mod tokenizer_config;
 use minijinja::{Environment, Value};
 
 pub use bypass::{Bypass, Unrendered};
-pub use completion::raw_prompt;
+pub use completion::{raw_prompt, sglang_prompt};
 pub use content_format::ContentFormat;
 pub use error::{Location, TemplateError};
 pub use json_reader::JsonError;
@@ -191,7 +191,19 @@ impl ChatTemplate {
         match api {
             ApiKind::ChatCompletions => self.render_chat(body, now),
             ApiKind::Messages => self.render_chat(anthropic::chat_body(body)?, now),
-            ApiKind::Completions | ApiKind::Embeddings | ApiKind::Responses => Err(Bypass::NoTemplate.into()),
+            ApiKind::RawPredict if body.given("anthropic_version").is_some() => {
+                self.render_chat(anthropic::chat_body(body)?, now)
+            }
+            ApiKind::RawPredict if body.given("messages").is_some() => self.render_chat(body, now),
+            ApiKind::Completions
+            | ApiKind::Embeddings
+            | ApiKind::Responses
+            | ApiKind::RawPredict
+            | ApiKind::VllmGenerate
+            | ApiKind::SglangGenerate
+            | ApiKind::Images
+            | ApiKind::GrpcGenerate
+            | ApiKind::GrpcEmbed => Err(Bypass::NoTemplate.into()),
         }
     }
 

@@ -9,6 +9,7 @@ mod edit;
 mod extract;
 mod forbidden;
 mod member;
+mod message;
 mod opaque;
 mod search;
 mod settings;
@@ -25,13 +26,14 @@ use crate::api::json::{Failure, Tokenizer};
 use crate::api::{ApiKind, BodyError, Problem};
 
 use extract::{Extractor, PromptShape};
+use message::MessageReader;
 
 /// What routing needs of one request body.
 #[derive(Clone, Debug)]
 pub struct RequestView<'a> {
-    /// As the client spells it; never empty.
-    pub model: &'a str,
-    /// Where in the body that stands: offsets of what is between its quotes.
+    /// As the client spells it; never empty. `None` only where [`ApiKind::has_default_model`] says so.
+    pub model: Option<&'a str>,
+    /// Where in the body that stands: offsets of what is between its quotes. Means nothing where there is none.
     pub model_at: Range<u64>,
     /// Whether the answer is asked for as server-sent events.
     pub stream: bool,
@@ -50,7 +52,7 @@ pub struct RequestView<'a> {
 /// The prompt in a form that can be hashed.
 #[derive(Clone, Copy, Debug)]
 pub enum PromptView<'a> {
-    /// Messages in canonical form, or the plain text of completions and embeddings.
+    /// Messages in canonical form, or a plain text; behind what stands for media, if there are any.
     Text(CanonicalText<'a>),
     /// A prompt that the client has tokenized.
     Tokens(TokenIds<'a>),
@@ -59,49 +61,68 @@ pub enum PromptView<'a> {
 /// Reads one body after the other; the buffers are kept.
 #[derive(Debug)]
 pub struct BodyScanner {
+    kind: ApiKind,
     tokenizer: Tokenizer,
     extractor: Extractor,
+    message: MessageReader,
 }
 
 impl BodyScanner {
     /// A scanner at the start of a body of this API.
     #[must_use]
     pub fn new(kind: ApiKind) -> Self {
-        Self { tokenizer: Tokenizer::default(), extractor: Extractor::new(kind) }
+        Self {
+            kind,
+            tokenizer: Tokenizer::default(),
+            extractor: Extractor::new(kind),
+            message: MessageReader::default(),
+        }
     }
 
     /// Forgets the body and begins another.
     pub fn restart(&mut self, kind: ApiKind) {
+        self.kind = kind;
         self.tokenizer = Tokenizer::default();
         self.extractor.restart(kind);
+        self.message.restart();
     }
 
     /// Takes the next bytes, split anywhere.
     ///
     /// # Errors
-    /// The bytes so far are not the beginning of a JSON document. Every later call fails the same way.
+    /// The bytes so far are not the beginning of a JSON document, or of a gRPC message. Every later call fails the same
+    /// way.
     pub fn push(&mut self, chunk: &[u8]) -> Result<(), BodyError> {
+        if self.kind.is_grpc() {
+            return self.message.push(chunk);
+        }
         self.tokenizer.push(chunk, &mut self.extractor).map_err(syntax_error)
     }
 
     /// The body has ended: what it says. To be called once.
     ///
     /// # Errors
-    /// The body is not JSON, or something is missing from it or wrong in it; the first such place is named.
+    /// The body is not what the API takes, or something is missing from it or wrong in it; the first such place is named.
     pub fn finish(&mut self) -> Result<RequestView<'_>, BodyError> {
+        if self.kind.is_grpc() {
+            self.message.finish(self.kind)?;
+            return Ok(self.message.view());
+        }
         self.tokenizer.finish(&mut self.extractor).map_err(syntax_error)?;
         self.extractor.judge()?;
         self.extractor.assemble();
         let Extractor { arena, settings, pieces, prompts, shape, forbidden, .. } = &self.extractor;
         let prompt = match shape {
-            PromptShape::TokenIds | PromptShape::Batches => {
+            PromptShape::TokenIds | PromptShape::Batches if !self.extractor.has_head() => {
                 let ids = prompts.first().map_or(&[][..], |span| span.of(arena));
                 PromptView::Tokens(TokenIds::new(ids))
             }
-            PromptShape::Unknown | PromptShape::Text => PromptView::Text(CanonicalText::new(arena, pieces)),
+            PromptShape::TokenIds | PromptShape::Batches | PromptShape::Unknown | PromptShape::Text => {
+                PromptView::Text(CanonicalText::new(arena, pieces))
+            }
         };
         Ok(RequestView {
-            model: settings.model(self.extractor.body_at())?,
+            model: settings.model(self.kind, self.extractor.body_at())?,
             model_at: settings.model_at.map_or(0, |at| at + 1)..settings.model_end,
             stream: settings.stream,
             include_usage: settings.include_usage,

@@ -21,6 +21,8 @@ pub struct BodyError {
 pub enum Problem {
     /// Not JSON.
     Syntax(Syntax),
+    /// Not one gRPC message.
+    Frame(Frame),
     /// A required member is absent (or null, which the APIs take for absent).
     Missing,
     /// A string that must not be empty.
@@ -97,6 +99,20 @@ pub enum Syntax {
     TooDeep,
 }
 
+/// How a body failed to be one message of gRPC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Frame {
+    /// The message is not whole.
+    #[error("it ends too early")]
+    Cut,
+    /// A call has one request.
+    #[error("there is more than one")]
+    Second,
+    /// Its fields are not protobuf's.
+    #[error("its fields cannot be read")]
+    Fields,
+}
+
 /// The kinds of JSON values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueKind {
@@ -137,6 +153,7 @@ impl fmt::Display for BodyError {
         let place = if path.is_empty() { "the body" } else { path.as_str() };
         match problem {
             Problem::Syntax(syntax) => write!(f, "the body is not valid JSON: {syntax}, at byte {offset}"),
+            Problem::Frame(frame) => write!(f, "the body is not a gRPC message: {frame}, at byte {offset}"),
             Problem::Missing => write!(f, "{place} is required, but missing from the object at byte {offset}"),
             Problem::Empty => write!(f, "{place} must not be empty, at byte {offset}"),
             Problem::WrongType { expected, found } => {

@@ -84,7 +84,7 @@ pub struct ErrorReply {
     pub status: u16,
     /// Lower-case names; the first is `content-type`.
     pub headers: Vec<(&'static str, String)>,
-    /// JSON.
+    /// JSON; empty for gRPC.
     pub body: Vec<u8>,
 }
 
@@ -109,11 +109,24 @@ impl Verdict {
     }
 }
 
+/// The HTTP status of a refusal, whatever the dialect makes of it.
+#[must_use]
+pub fn status(reject: &Reject) -> u16 {
+    judge(reject).status
+}
+
 /// The answer to a client that speaks `dialect`.
 #[must_use]
 pub fn reply(dialect: Dialect, reject: &Reject) -> ErrorReply {
     let verdict = judge(reject);
-    let mut headers = vec![("content-type", "application/json".to_owned())];
+    let mut headers = match dialect {
+        Dialect::OpenAi | Dialect::Anthropic => vec![("content-type", "application/json".to_owned())],
+        Dialect::Grpc => vec![
+            ("content-type", "application/grpc".to_owned()),
+            ("grpc-status", grpc_status(verdict.status).to_string()),
+            ("grpc-message", percent_encoded(&verdict.message)),
+        ],
+    };
     if let Some(wait) = verdict.retry_after {
         headers.push(("retry-after", seconds(wait).to_string()));
     }
@@ -128,7 +141,36 @@ pub fn reply(dialect: Dialect, reject: &Reject) -> ErrorReply {
     if let Some(reason) = verdict.dropped {
         headers.push((DROPPED_REASON_HEADER, reason.to_owned()));
     }
-    ErrorReply { status: verdict.status, headers, body: body(dialect, &verdict) }
+    // gRPC says everything in its own status; HTTP's is that an answer came.
+    let status = if dialect == Dialect::Grpc { 200 } else { verdict.status };
+    ErrorReply { status, headers, body: body(dialect, &verdict) }
+}
+
+/// The status code of gRPC for one of ours.
+const fn grpc_status(status: u16) -> u8 {
+    const INVALID_ARGUMENT: u8 = 3;
+    const NOT_FOUND: u8 = 5;
+    const RESOURCE_EXHAUSTED: u8 = 8;
+    const INTERNAL: u8 = 13;
+    const UNAVAILABLE: u8 = 14;
+    match status {
+        404 => NOT_FOUND,
+        413 | 429 => RESOURCE_EXHAUSTED,
+        503 => UNAVAILABLE,
+        500.. => INTERNAL,
+        _ => INVALID_ARGUMENT,
+    }
+}
+
+/// As `grpc-message` carries text: printable ASCII but `%` stands for itself.
+fn percent_encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, byte| {
+        match byte {
+            b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+        out
+    })
 }
 
 /// Rounded up, at least one.
@@ -232,6 +274,7 @@ struct AnthropicError<'a> {
 fn body(dialect: Dialect, verdict: &Verdict) -> Vec<u8> {
     let message = verdict.message.as_str();
     let written = match dialect {
+        Dialect::Grpc => return Vec::new(),
         Dialect::OpenAi => {
             let r#type = match verdict.status {
                 429 => "rate_limit_error",
@@ -307,6 +350,27 @@ mod tests {
                 assert!(tree["error"]["message"].as_str().is_some_and(|message| !message.is_empty()));
             }
         }
+    }
+
+    #[test]
+    fn grpc_clients_get_a_status_in_headers_alone() {
+        let wait = Duration::from_secs(1);
+        for (reject, code) in [
+            (Reject::UnknownModel { model: "é%\n".to_owned() }, "5"),
+            (Reject::BodyTooLarge { limit_bytes: 5 }, "8"),
+            (Reject::Saturated { retry_after: wait }, "8"),
+            (Reject::BodyNotEdited, "13"),
+            (Reject::NoTable, "14"),
+            (Reject::BadBody(BodyError { offset: 0, path: String::new(), problem: Problem::Empty }), "3"),
+        ] {
+            let reply = reply(Dialect::Grpc, &reject);
+            assert_eq!((reply.status, reply.body.len()), (200, 0));
+            assert_eq!(reply.headers[0], ("content-type", "application/grpc".to_owned()));
+            assert_eq!(reply.headers[1], ("grpc-status", code.to_owned()));
+            assert_ne!(status(&reject), 200);
+        }
+        let message = &reply(Dialect::Grpc, &Reject::UnknownModel { model: "é%\n".to_owned() }).headers[2];
+        assert_eq!(*message, ("grpc-message", "the model `%C3%A9%25%0A` does not exist".to_owned()));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::api::ApiKind;
 use crate::clock::Timestamp;
 use crate::table::Pool;
 use crate::table::rendering::Rendering;
-use crate::template::{ChatTemplate, LocalTime, Unrendered, object, raw_prompt};
+use crate::template::{Bypass, ChatTemplate, LocalTime, Unrendered, object, raw_prompt, sglang_prompt};
 
 /// By pool, then by base model.
 #[derive(Debug, Default)]
@@ -60,8 +60,18 @@ impl Renderer {
     /// # Errors
     /// When it cannot be known exactly; the prompt's prefix is then looked up by what was learned.
     pub(crate) fn prompt(&self, api: ApiKind, body: &[u8], now: Timestamp) -> Result<String, Unrendered> {
-        if api == ApiKind::Completions {
-            let prompt = raw_prompt(object(body)?)?;
+        let raw = match api {
+            ApiKind::Completions => Some(raw_prompt(object(body)?)?),
+            ApiKind::SglangGenerate => Some(sglang_prompt(object(body)?)?),
+            ApiKind::VllmGenerate | ApiKind::GrpcGenerate | ApiKind::GrpcEmbed => return Err(Bypass::TokenIds.into()),
+            ApiKind::ChatCompletions
+            | ApiKind::Embeddings
+            | ApiKind::Responses
+            | ApiKind::Messages
+            | ApiKind::Images
+            | ApiKind::RawPredict => None,
+        };
+        if let Some(prompt) = raw {
             return Ok(self.row.form.completion(&prompt).into_owned());
         }
         let template = self.template.as_ref().map_err(Clone::clone)?;

@@ -50,15 +50,15 @@ fn wanted(sight: Sight<'_>, headers: &[(&[u8], &[u8])], body: &[u8]) -> Result<W
     if let Some(limit_bytes) = request::body_limit(plan, brain).filter(|&limit| body.len() as u64 > limit) {
         return Err(Reject::BodyTooLarge { limit_bytes });
     }
-    let BodyUse::Routing(kind) = body_use else {
+    let BodyUse::Routing(call) = body_use else {
         let mut search = KeySearch::default();
         search.push(body).and_then(|()| search.finish().map(|_| ())).map_err(Reject::BadBody)?;
         return wanted::unread(plan, brain);
     };
-    let mut scanner = BodyScanner::new(kind);
+    let mut scanner = BodyScanner::new(call.kind);
     scanner.push(body).map_err(Reject::BadBody)?;
     let view = scanner.finish().map_err(Reject::BadBody)?;
-    wanted::wanted(&view, Body { kind, bytes: Some(body) }, sight)
+    wanted::wanted(&view, Body { call: &call, bytes: Some(body) }, sight)
 }
 
 fn choose<'a>(

@@ -4,7 +4,7 @@
 
 use super::Plan;
 use super::wanted::{self, Body, Sight, Wanted};
-use crate::api::{ApiKind, BodyError, BodyScanner, BodyUse, Edit, KeySearch, Reject};
+use crate::api::{BodyError, BodyScanner, BodyUse, Call, Edit, KeySearch, Reject};
 use crate::brain::Brain;
 
 /// Scanners kept between requests; more than this many bodies at once allocate anew.
@@ -14,7 +14,7 @@ const IDLE_SCANNERS: usize = 64;
 pub(super) enum Reader {
     /// For routing.
     Prompt {
-        kind: ApiKind,
+        call: Call,
         scanner: Box<BodyScanner>,
         /// Everything so far, where prompts are rendered.
         body: Option<Vec<u8>>,
@@ -27,11 +27,11 @@ impl Reader {
     /// `None`: the body is read for nothing.
     pub(super) fn new(body_use: BodyUse, plan: &Plan, brain: &mut Brain) -> Option<Self> {
         match body_use {
-            BodyUse::Routing(kind) => {
-                let mut scanner = brain.idle_scanners.pop().unwrap_or_else(|| Box::new(BodyScanner::new(kind)));
-                scanner.restart(kind);
+            BodyUse::Routing(call) => {
+                let mut scanner = brain.idle_scanners.pop().unwrap_or_else(|| Box::new(BodyScanner::new(call.kind)));
+                scanner.restart(call.kind);
                 let body = brain.renderers.wants_bodies(plan.pool.as_deref()).then(Vec::new);
-                Some(Self::Prompt { kind, scanner, body })
+                Some(Self::Prompt { call, scanner, body })
             }
             BodyUse::KeySearch => Some(Self::Search(Box::default())),
             BodyUse::Nothing => None,
@@ -53,9 +53,9 @@ impl Reader {
     /// The body is whole.
     pub(super) fn finish(&mut self, sight: Sight<'_>) -> Result<Wanted, Reject> {
         match self {
-            Self::Prompt { kind, scanner, body } => {
+            Self::Prompt { call, scanner, body } => {
                 let view = scanner.finish().map_err(Reject::BadBody)?;
-                wanted::wanted(&view, Body { kind: *kind, bytes: body.as_deref() }, sight)
+                wanted::wanted(&view, Body { call, bytes: body.as_deref() }, sight)
             }
             Self::Search(search) => {
                 let mut wanted = wanted::unread(sight.plan, sight.brain)?;

@@ -6,7 +6,7 @@ use super::paid::{Paid, afford};
 use super::reader::Reader;
 use super::wanted::{Called, Chain, Sight, Wanted, request, unread};
 use super::{Ask, Effect, Event, Lifecycle, Phase, Plan, Queued, Reading, Sent, Step};
-use crate::api::{BodyUse, Dialect, NameRestorer, Reject, reply};
+use crate::api::{ApiKind, BodyUse, Call, Dialect, NameRestorer, Reject, reply};
 use crate::brain::flow::{Offer, Offered, Trial, Turn};
 use crate::brain::{Brain, Routed};
 use crate::clock::Timestamp;
@@ -49,11 +49,13 @@ pub(super) fn begin(headers: &[(&[u8], &[u8])], end_of_stream: bool, step: &mut 
 }
 
 pub(super) fn body_use(headers: &[(&[u8], &[u8])]) -> BodyUse {
-    if value(headers, ":method") == Some(b"POST") {
-        BodyUse::of_path(value(headers, ":path").unwrap_or_default())
-    } else {
-        BodyUse::Nothing
+    if value(headers, ":method") != Some(b"POST") {
+        return BodyUse::Nothing;
     }
+    let is_form = value(headers, "content-type").is_some_and(|kind| kind.starts_with(b"multipart/"));
+    let body_use = BodyUse::of_path(value(headers, ":path").unwrap_or_default());
+    let of_images = matches!(body_use, BodyUse::Routing(Call { kind: ApiKind::Images, .. }));
+    if is_form && of_images { BodyUse::Nothing } else { body_use }
 }
 
 /// The pool's limit when the pool is known before the body is read, else the plan's.
@@ -249,6 +251,7 @@ fn steer(
         explanation,
         watched: watch.is_some(),
         streamed: !whole_body,
+        grpc: ask.dialect == Dialect::Grpc,
         restorer: called.and_then(|called| Some(NameRestorer::new(&called.model, called.client.as_ref()?))),
         paid,
     }))

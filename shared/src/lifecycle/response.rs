@@ -2,7 +2,7 @@
 //! the booking goes back.
 
 use super::{Answering, Effect, Event, Lifecycle, Phase, Sent, Step};
-use crate::api::ResponseScanner;
+use crate::api::{ResponseForm, ResponseScanner};
 use crate::brain::Observation;
 use crate::circuit::Failure;
 use crate::clock::Timestamp;
@@ -33,7 +33,12 @@ pub(super) fn begin(mut sent: Sent, head: Head<'_>, step: &mut Step<'_>) -> Phas
     if restorer.is_some() {
         step.effects.push(Effect::RemoveResponseHeader("content-length"));
     }
-    let scanner = (sent.watched && head.status == 200).then(|| ResponseScanner::new(head.event_stream));
+    let form = match (sent.grpc, head.event_stream) {
+        (true, _) => ResponseForm::Messages,
+        (false, true) => ResponseForm::Events,
+        (false, false) => ResponseForm::Document,
+    };
+    let scanner = (sent.watched && head.status == 200).then(|| ResponseScanner::new(form));
     Phase::Answering(Box::new(Answering {
         by,
         status: head.status,
@@ -198,7 +203,7 @@ fn finish(answering: Answering, ending: Ending, step: &mut Step<'_>) {
 }
 
 impl Lifecycle {
-    /// Did the request ask for server-sent events? The shell need not look at the response's content type then: what is
+    /// Did the request ask for server-sent events, or for a stream of gRPC's messages? The shell need not look at the response's content type then: what is
     /// no event stream although it should be yields no events.
     #[must_use]
     pub const fn asked_for_events(&self) -> bool {

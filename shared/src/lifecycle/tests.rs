@@ -155,7 +155,7 @@ fn a_key_that_no_engine_may_see_is_overwritten_before_the_request_is_steered() {
 fn a_body_that_is_only_searched_is_routed_unread_without_its_forbidden_keys() {
     let armed = r#"{"token_ids":[1],"sampling_params":{"extra_args":{"kv_cache_report_mode":"full"}}}"#;
     let is_overwrite = |effect: &Effect| matches!(effect, Effect::EditBody { .. });
-    for path in ["/inference/v1/generate", "/v1/chat/completions/batch/", "/invocations"] {
+    for path in ["/v1/chat/completions/batch/", "/invocations", "/v2/chat"] {
         let mut brain = two_pods();
         let busy = post(&mut brain, CHAT, &[], chat_body("m", "x").as_bytes(), at(0));
         let driven = post(&mut brain, path, &[], armed.as_bytes(), at(0));

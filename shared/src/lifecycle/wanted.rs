@@ -1,7 +1,7 @@
 //! What a request that was read asks for: whose endpoints, which model, which prompt as a chain of keys, how much of what.
 
 use super::{Ask, Plan};
-use crate::api::{ApiKind, Edit, NoEndpointReason, PromptView, Reject, RequestView};
+use crate::api::{ApiKind, Call, Edit, NoEndpointReason, PromptView, Reject, RequestView, Work};
 use crate::brain::{Brain, Prompt};
 use crate::clock::Timestamp;
 use crate::headers;
@@ -16,7 +16,7 @@ use crate::template::{Bypass, Unrendered};
 /// A whole body: what it is, and its bytes where some model's prompts are rendered.
 #[derive(Clone, Copy)]
 pub(super) struct Body<'a> {
-    pub(super) kind: ApiKind,
+    pub(super) call: &'a Call,
     pub(super) bytes: Option<&'a [u8]>,
 }
 
@@ -65,8 +65,8 @@ pub(super) struct Wanted {
 #[derive(Debug)]
 pub(super) struct Watch {
     whole_body: bool,
+    /// The bound on generated tokens.
     output: Option<u32>,
-    kind: ApiKind,
 }
 
 /// A prompt as its chain keys.
@@ -76,6 +76,12 @@ pub(super) struct Chain {
     pub(super) bytes: u64,
     pub(super) tokens: Option<u32>,
     source: PrefixSource,
+}
+
+impl Chain {
+    fn of_nothing() -> Self {
+        Self { tokens: Some(0), ..Self::default() }
+    }
 }
 
 impl Wanted {
@@ -101,53 +107,81 @@ impl Wanted {
 
 /// Requests whose bodies are not read go to the pod with the least work.
 pub(super) fn unread(plan: &Plan, brain: &Brain) -> Result<Wanted, Reject> {
-    let name = plan.pool.as_deref().or_else(|| brain.pool_for(None)).map(str::to_owned);
-    let name = name.or_else(|| brain.table().pools.keys().next().cloned());
-    let pool = name.ok_or(Reject::NoEndpoint { reason: NoEndpointReason::EmptyPool })?;
-    let chain = Chain { tokens: Some(0), ..Chain::default() };
+    let (pool, chain) = (default_pool(plan, brain)?, Chain::of_nothing());
     Ok(Wanted { pool, model: None, chain, watch: None, edits: Vec::new(), called: None })
 }
 
+/// Of requests that name no model.
+fn default_pool(plan: &Plan, brain: &Brain) -> Result<String, Reject> {
+    let name = plan.pool.as_deref().or_else(|| brain.pool_for(None)).map(str::to_owned);
+    let name = name.or_else(|| brain.table().pools.keys().next().cloned());
+    name.ok_or(Reject::NoEndpoint { reason: NoEndpointReason::EmptyPool })
+}
+
 pub(super) fn wanted(view: &RequestView<'_>, body: Body<'_>, sight: Sight<'_>) -> Result<Wanted, Reject> {
-    let Sight { ask, plan, brain, now } = sight;
-    let unknown = || Reject::UnknownModel { model: view.model.to_owned() };
-    let found = || brain.pool_for(Some(view.model)).or_else(|| brain.pool_for(Some(ask.model.as_ref()?)));
-    let name = plan.pool.clone().or_else(|| found().map(str::to_owned)).ok_or_else(unknown)?;
+    let Sight { ask, plan, brain, .. } = sight;
+    let Call { kind, work, model: of_path } = body.call;
+    let named = view.model.or(of_path.as_deref());
+    let unknown = || Reject::UnknownModel { model: named.or(ask.model.as_deref()).unwrap_or_default().to_owned() };
+    let name = if named.is_none() && ask.model.is_none() {
+        default_pool(plan, brain)?
+    } else {
+        let mut names = named.into_iter().chain(ask.model.as_deref());
+        let found = || names.find_map(|model| brain.pool_for(Some(model))).map(str::to_owned);
+        plan.pool.clone().or_else(found).ok_or_else(unknown)?
+    };
     let Some(pool) = brain.pool(&name) else { return Err(Reject::UnknownPool { pool: name }) };
-    let target = target(view, pool, ask);
-    let called = target.unwrap_or(view.model);
-    let model = pool.model_index(called).ok_or_else(unknown)?;
+    // What SGLang's body names is an adapter, for which no model can stand in.
+    let target = view.model.filter(|_| *kind != ApiKind::SglangGenerate).and_then(|model| target(model, pool, ask));
+    let called = target.or(named).or(ask.model.as_deref()).or_else(|| pool.only_model());
+    let model = called.map_or(Some(None), |called| pool.model_index(called)).ok_or_else(unknown)?;
     let row = pool.model(model);
     let base = row.and_then(|row| row.base.as_deref());
+    let (chain, watch) = match work {
+        Work::Preparation => (Chain::of_nothing(), None),
+        Work::Inference => {
+            let output = if kind.generates_tokens() { view.max_output_tokens } else { Some(1) };
+            let names = (called.unwrap_or_default(), base);
+            (prompt_chain(view, body, (&name, pool, names), sight), Some(Watch { whole_body: !view.stream, output }))
+        }
+    };
+    let called = called.map(|called| Called {
+        model: called.to_owned(),
+        client: target.and(view.model).map(str::to_owned),
+        base: row.map(|row| base.unwrap_or(&row.name).to_owned()),
+    });
+    Ok(Wanted { pool: name, model, chain, watch, edits: edits(view, target), called })
+}
+
+/// `names`: the model's, and that of what it is an adapter of.
+fn prompt_chain(
+    view: &RequestView<'_>,
+    body: Body<'_>,
+    (name, pool, (called, base)): (&str, &Pool, (&str, Option<&str>)),
+    sight: Sight<'_>,
+) -> Chain {
     let root = ChainRoot::new(base.unwrap_or(called), base.map(|_| called), view.cache_salt);
-    let renderer = brain.renderers.get(&name, base.unwrap_or(called));
-    let rendered = renderer.zip(body.bytes).map(|(renderer, bytes)| renderer.prompt(body.kind, bytes, now));
-    let chain = match rendered {
+    let renderer = sight.brain.renderers.get(name, base.unwrap_or(called));
+    let rendered = renderer.zip(body.bytes).map(|(renderer, bytes)| renderer.prompt(body.call.kind, bytes, sight.now));
+    match rendered {
         Some(Ok(text)) => exact_chain(root, pool, [text.as_bytes()]),
         Some(Err(Unrendered::Bypass(Bypass::TokenIds))) => tokens_chain(root, pool, base.unwrap_or(called), view),
         Some(Err(why)) => {
             Chain { source: PrefixSource::Learned(Some(why.to_string())), ..learned_chain(root, pool, view) }
         }
         None => learned_chain(root, pool, view),
-    };
-    let watch = Watch { whole_body: !view.stream, output: view.max_output_tokens, kind: body.kind };
-    let called = Called {
-        model: called.to_owned(),
-        client: target.map(|_| view.model.to_owned()),
-        base: row.map(|row| base.unwrap_or(&row.name).to_owned()),
-    };
-    Ok(Wanted { pool: name, model, chain, watch: Some(watch), edits: edits(view, target), called: Some(called) })
+    }
 }
 
-/// The model that the request gets, where that is another than it names.
-fn target<'a>(view: &RequestView<'_>, pool: &'a Pool, ask: &'a Ask) -> Option<&'a str> {
+/// The model that the request gets, where that is another than the one it names.
+fn target<'a>(named: &str, pool: &'a Pool, ask: &'a Ask) -> Option<&'a str> {
     // A rule that came while the body did is too late for its length. Whatever name is put back comes in every chunk of the
     // answer: a long one would multiply.
-    if !ask.resizable || view.model.len() > LONGEST_MODEL {
+    if !ask.resizable || named.len() > LONGEST_MODEL {
         return None;
     }
-    let target = ask.model.as_deref().or_else(|| pool.settings.rewrites.target(view.model, ask.seed))?;
-    (target != view.model).then_some(target)
+    let target = ask.model.as_deref().or_else(|| pool.settings.rewrites.target(named, ask.seed))?;
+    (target != named).then_some(target)
 }
 
 fn edits(view: &RequestView<'_>, target: Option<&str>) -> Vec<Edit> {
@@ -172,7 +206,8 @@ fn exact_chain<'a>(root: ChainRoot, pool: &Pool, text: impl IntoIterator<Item = 
 /// The chain of what a prompt's token ids stand for; learned where that is not known.
 fn tokens_chain(root: ChainRoot, pool: &Pool, model: &str, view: &RequestView<'_>) -> Chain {
     let learned = |why: String| Chain { source: PrefixSource::Learned(Some(why)), ..learned_chain(root, pool, view) };
-    let PromptView::Tokens(ids) = &view.prompt else { return learned(Bypass::TokenIds.to_string()) };
+    // Ids with placeholders for media among them come as text.
+    let PromptView::Tokens(ids) = &view.prompt else { return learned(Bypass::Multimodal.to_string()) };
     let Some(vocabulary) = pool.vocabularies.get(model) else { return learned(Bypass::TokenIds.to_string()) };
     match vocabulary.decode(ids.iter()) {
         Ok(text) => {
@@ -207,7 +242,7 @@ pub(super) fn request<'a>(ask: &Ask, wanted: &Wanted, plan: &'a Plan, brain: &Br
     let prompt_tokens =
         wanted.chain.tokens.map_or_else(|| to_f64(wanted.chain.bytes) / rates.bytes_per_token.max(0.25), f64::from);
     let expected = match &wanted.watch {
-        None | Some(Watch { kind: ApiKind::Embeddings, .. }) => 1.0,
+        None => 1.0,
         // A bound below what is usual is believed; above it says nothing.
         Some(watch) => watch.output.map_or(rates.output_tokens, |most| rates.output_tokens.min(f64::from(most))),
     };

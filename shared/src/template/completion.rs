@@ -1,4 +1,4 @@
-//! Raw prompts: the bodies of `/v1/completions`.
+//! Raw prompts: the bodies of `/v1/completions` and of SGLang's `/generate`.
 
 use super::bypass::Bypass;
 use super::json_tree::{Json, Members};
@@ -39,6 +39,27 @@ pub fn raw_prompt(mut body: Members) -> Result<Text, Bypass> {
     }
 }
 
+/// The one text of SGLang's own body.
+///
+/// # Errors
+/// As [`raw_prompt`].
+pub fn sglang_prompt(mut body: Members) -> Result<Text, Bypass> {
+    if ["image_data", "audio_data", "video_data"].iter().any(|name| body.given(name).is_some()) {
+        return Err(Bypass::Multimodal);
+    }
+    if body.given("input_embeds").is_some() {
+        return Err(Bypass::PromptEmbeds);
+    }
+    if body.given("input_ids").is_some() {
+        return Err(Bypass::TokenIds);
+    }
+    match body.take("text") {
+        Some(Json::Text(text)) => Ok(text),
+        Some(Json::List(_)) => Err(Bypass::SeveralPrompts),
+        _ => Err(Bypass::Invalid("text")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +82,24 @@ mod tests {
             (r#"{"prompt": "a", "truncate_prompt_tokens": 5}"#, Bypass::Truncation),
             (r#"{"prompt": "a", "add_special_tokens": false}"#, Bypass::SpecialTokens),
             (r#"{"prompt_embeds": "x"}"#, Bypass::PromptEmbeds),
+        ] {
+            assert_eq!(prompt(body), Err(bypass), "{body}");
+        }
+    }
+
+    #[test]
+    fn one_text_of_sglang_is_a_prompt_and_nothing_else_is() {
+        let prompt = |body: &str| {
+            let Json::Object(body) = Json::parse(body.as_bytes()).unwrap() else { panic!("an object") };
+            sglang_prompt(body)
+        };
+        assert_eq!(&*prompt(r#"{"text": "a", "input_ids": null}"#).unwrap(), "a");
+        for (body, bypass) in [
+            (r#"{"text": ["a"]}"#, Bypass::SeveralPrompts),
+            (r#"{"input_ids": [1, 2]}"#, Bypass::TokenIds),
+            (r#"{"text": "a", "image_data": "x"}"#, Bypass::Multimodal),
+            (r#"{"input_embeds": [[0.5]]}"#, Bypass::PromptEmbeds),
+            (r#"{"inputs": "a"}"#, Bypass::Invalid("text")),
         ] {
             assert_eq!(prompt(body), Err(bypass), "{body}");
         }

@@ -1,4 +1,4 @@
-//! vLLM's HTTP surface on one engine's port: routes, and the road every inference call takes whatever its dialect.
+//! vLLM's HTTP surface (and SGLang's `/generate`) on one engine's port: routes, and the road every inference call takes whatever its dialect.
 //!
 //! Answers are written by the dialect modules; what they agree on is a [`Reply`] (the constant part of an answer) and the
 //! call's counters.
@@ -13,8 +13,10 @@ mod prompt;
 mod render;
 mod reply;
 mod responses;
+mod sglang;
 mod stream;
 mod surface;
+mod tokens;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -43,6 +45,9 @@ pub(crate) enum Dialect {
     Completions,
     Responses,
     Messages,
+    /// Token ids in, token ids out.
+    Tokens,
+    Sglang,
 }
 
 /// What a stream's client wants to know about usage.
@@ -78,6 +83,9 @@ pub(crate) fn router(state: EngineState) -> Router {
         .route("/v1/completions", inference(Dialect::Completions))
         .route("/v1/responses", inference(Dialect::Responses))
         .route("/v1/messages", inference(Dialect::Messages))
+        .route("/inference/v1/generate", inference(Dialect::Tokens))
+        .route("/generate", inference(Dialect::Sglang))
+        .route("/v1/messages/count_tokens", post(render::count))
         .route("/v1/chat/completions/render", rendering(Dialect::Chat))
         .route("/v1/completions/render", rendering(Dialect::Completions))
         .route("/v1/messages/render", rendering(Dialect::Messages))
@@ -117,6 +125,8 @@ async fn infer(state: EngineState, dialect: Dialect, headers: &HeaderMap, body: 
                 Dialect::Completions => completions::whole(&reply, &call),
                 Dialect::Responses => responses::whole(&reply, &call),
                 Dialect::Messages => messages::whole(&reply, &call),
+                Dialect::Tokens => tokens::whole(&reply, &call),
+                Dialect::Sglang => sglang::whole(&reply, &call),
             };
             ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response()
         }
@@ -131,6 +141,8 @@ fn parse(state: &EngineState, dialect: Dialect, body: &[u8]) -> Result<Parsed, F
         Dialect::Completions => completions::parse(language, body),
         Dialect::Responses => responses::parse(language, body),
         Dialect::Messages => messages::parse(language, body),
+        Dialect::Tokens => tokens::parse(body),
+        Dialect::Sglang => sglang::parse(language, body),
     }
 }
 
@@ -147,6 +159,9 @@ async fn begin(
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     ask.rank = header("x-data-parallel-rank").and_then(|rank| rank.parse().ok());
     ask.session_id = ask.session_id.or_else(|| header("x-session-id").map(str::to_owned));
+    if ask.model.is_empty() && matches!(dialect, Dialect::Tokens | Dialect::Sglang) {
+        ask.model.clone_from(&state.cluster.model);
+    }
     state.cluster.adapter(&ask.model)?;
     check_length(&ask, state.cluster.max_model_len)?;
     let call = Call::begin(state, &ask, None).await?;

@@ -42,7 +42,7 @@ enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Scope {
-    /// POST under `/v1/`.
+    /// POST under `/v1/`, and the engines' own `generate`.
     Inference,
     /// Everything on the engine's port, `/health` and `/metrics` too, the simulator's own `/sim/` excepted.
     All,

@@ -140,11 +140,25 @@ impl Call {
         self.language.tokenizer.decode(choice.answer.tokens.get(index..=index).unwrap_or_default())
     }
 
+    /// The newest token, or none.
+    pub(crate) fn last_token<'a>(&self, choice: &'a Choice) -> &'a [u32] {
+        self.tokens(choice).last().map_or(&[], std::slice::from_ref)
+    }
+
+    /// An answer's tokens so far.
+    pub(crate) fn tokens<'a>(&self, choice: &'a Choice) -> &'a [u32] {
+        let generated = usize::try_from(choice.generated).unwrap_or(usize::MAX);
+        choice.answer.tokens.get(..generated).unwrap_or(&choice.answer.tokens)
+    }
+
+    /// Is the newest token the answer's last?
+    pub(crate) fn is_last(&self, choice: &Choice) -> bool {
+        self.tokens(choice).len() == choice.answer.tokens.len()
+    }
+
     /// An answer's text so far.
     pub(crate) fn text(&self, choice: &Choice) -> String {
-        let generated = usize::try_from(choice.generated).unwrap_or(usize::MAX);
-        let tokens = &choice.answer.tokens;
-        self.language.tokenizer.decode(tokens.get(..generated.min(tokens.len())).unwrap_or_default())
+        self.language.tokenizer.decode(self.tokens(choice))
     }
 
     /// True once every choice has finished.

@@ -161,7 +161,8 @@ async fn answer(
 ) -> Result<Response<Body>, Died> {
     let Some(control) = state.control() else { return Err(Died) };
     let path = request.uri().path();
-    let inference = request.method() == Method::POST && path.starts_with("/v1/");
+    let inference = request.method() == Method::POST
+        && (path.starts_with("/v1/") || matches!(path, "/inference/v1/generate" | "/generate"));
     let ours = path.starts_with("/sim/");
     let scope = if inference { Scope::Inference } else { Scope::All };
     if inference {

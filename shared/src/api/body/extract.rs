@@ -9,7 +9,7 @@ mod complete;
 use super::canonical::{Span, push_span};
 use super::draft::{Field, MessageDraft, PartDraft};
 use super::forbidden::ForbiddenKeys;
-use super::member::{HEADS, Head, Member, MessageMember, PartMember};
+use super::member::{HEADS, Head, Member, MessageMember, PartMember, SamplingMember};
 use super::opaque::{Mode, Opaque};
 use super::settings::Settings;
 use crate::api::json::{NumberReader, Sink, Token};
@@ -24,6 +24,7 @@ enum Frame {
     Body,
     StreamOptions,
     EngineArguments,
+    SamplingParams,
     Messages,
     Message,
     Content,
@@ -102,6 +103,7 @@ pub(super) struct Extractor {
     message_member: MessageMember,
     part_member: PartMember,
     wants_usage: bool,
+    sampling_member: SamplingMember,
     counts: Counts,
     body_at: u64,
     pub(super) settings: Settings,
@@ -144,6 +146,7 @@ impl Extractor {
             message_member: MessageMember::Ignored,
             part_member: PartMember::Ignored,
             wants_usage: false,
+            sampling_member: SamplingMember::Ignored,
             counts: Counts::default(),
             body_at: 0,
             settings: Settings::default(),
@@ -197,6 +200,7 @@ impl Extractor {
                 Frame::StreamOptions => place.push_str(".include_usage"),
                 // Nothing in there is looked at, so nothing is wrong.
                 Frame::EngineArguments => {}
+                Frame::SamplingParams => place.push_str(SamplingMember::path(self.kind)),
                 Frame::Messages => place.push_str(&format!("[{}]", last(self.counts.messages))),
                 Frame::Message => place.push_str(match self.message_member {
                     MessageMember::Role => ".role",
@@ -244,6 +248,7 @@ impl Extractor {
             Some(Frame::Body) => self.member = Member::of(self.kind, &self.key),
             Some(Frame::StreamOptions) => self.wants_usage = self.key == b"include_usage",
             Some(Frame::EngineArguments) => self.forbidden.see(&self.key, self.key_at, at),
+            Some(Frame::SamplingParams) => self.sampling_member = SamplingMember::of(self.kind, &self.key),
             Some(Frame::Message) => self.message_member = MessageMember::of(self.kind, &self.key),
             Some(Frame::Part) => self.part_member = PartMember::of(&self.key),
             Some(Frame::Messages | Frame::Content | Frame::Prompt | Frame::Batch) | None => {}
@@ -267,9 +272,10 @@ impl Extractor {
     }
 
     const fn copy_mode(&self) -> Mode {
-        match self.kind {
-            ApiKind::Messages => Mode::CopyWithoutCacheControl,
-            ApiKind::ChatCompletions | ApiKind::Completions | ApiKind::Embeddings | ApiKind::Responses => Mode::Copy,
+        if matches!(self.kind, ApiKind::Messages | ApiKind::RawPredict) {
+            Mode::CopyWithoutCacheControl
+        } else {
+            Mode::Copy
         }
     }
 
@@ -293,18 +299,18 @@ impl Extractor {
         if let Some(error) = wrong.min_by_key(|error| error.offset) {
             return Err(error);
         }
-        self.settings.model(self.body_at)?;
+        self.settings.model(self.kind, self.body_at)?;
         let required = Member::required(self.kind);
-        let stands_in = match self.kind {
-            ApiKind::Embeddings => Member::Messages,
-            ApiKind::Completions => Member::PromptEmbeds,
-            ApiKind::ChatCompletions | ApiKind::Responses | ApiKind::Messages => required,
-        };
-        if self.present.contains(&required) || self.present.contains(&stands_in) {
+        let Some(first) = required.first().filter(|_| !required.iter().any(|member| self.present.contains(member)))
+        else {
             return Ok(());
-        }
-        let path = required.name(self.kind).to_owned();
-        Err(BodyError { offset: self.body_at, path, problem: Problem::Missing })
+        };
+        Err(BodyError { offset: self.body_at, path: first.name(self.kind).to_owned(), problem: Problem::Missing })
+    }
+
+    /// Does something stand before the prompts?
+    pub(super) fn has_head(&self) -> bool {
+        self.heads.iter().any(Option::is_some)
     }
 
     pub(super) const fn body_at(&self) -> u64 {

@@ -1,6 +1,6 @@
 //! The members of a body that are one value each: model, stream, limits, salt.
 
-use crate::api::{BodyError, Problem};
+use crate::api::{ApiKind, BodyError, Problem};
 
 #[derive(Debug, Default)]
 pub(super) struct Settings {
@@ -29,14 +29,14 @@ impl Settings {
     }
 
     /// The model's name. `body_at`: offset of the body's brace.
-    pub(super) fn model(&self, body_at: u64) -> Result<&str, BodyError> {
-        let blame = |offset, problem| BodyError { offset, path: "model".to_owned(), problem };
-        let Some(at) = self.model_at else { return Err(blame(body_at, Problem::Missing)) };
+    pub(super) fn model(&self, kind: ApiKind, body_at: u64) -> Result<Option<&str>, BodyError> {
         // The tokenizer lets only UTF-8 through.
-        match str::from_utf8(&self.model) {
-            Ok(model) if !model.is_empty() => Ok(model),
-            _ => Err(blame(at, Problem::Empty)),
+        let model = str::from_utf8(&self.model).ok().filter(|model| !model.is_empty());
+        if model.is_some() || kind.has_default_model() {
+            return Ok(model);
         }
+        let (offset, problem) = self.model_at.map_or((body_at, Problem::Missing), |at| (at, Problem::Empty));
+        Err(BodyError { offset, path: "model".to_owned(), problem })
     }
 
     pub(super) fn cache_salt(&self) -> Option<&str> {

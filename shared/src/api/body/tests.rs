@@ -1,22 +1,35 @@
 //! The scanner against serde_json (`agreement`), against its own laws (`laws`), its words (`sentences`), and
-//! the key that no engine may see (`forbidden`, `search` where nothing else is read), another model's name (`renamed`).
+//! the key that no engine may see (`forbidden`, `search` where nothing else is read), another model's name (`renamed`),
+//! the engines' own dialects (`dialects`), and gRPC's messages (`messages`).
 
 mod agreement;
+mod dialects;
 mod forbidden;
 mod laws;
+mod messages;
 mod renamed;
 mod search;
 mod sentences;
 
 use crate::api::{ApiKind, BodyError, BodyScanner, PromptView};
 
-pub(super) const KINDS: [ApiKind; 5] =
-    [ApiKind::ChatCompletions, ApiKind::Completions, ApiKind::Embeddings, ApiKind::Responses, ApiKind::Messages];
+/// All whose bodies are JSON.
+pub(super) const KINDS: [ApiKind; 9] = [
+    ApiKind::ChatCompletions,
+    ApiKind::Completions,
+    ApiKind::Embeddings,
+    ApiKind::Responses,
+    ApiKind::Messages,
+    ApiKind::VllmGenerate,
+    ApiKind::SglangGenerate,
+    ApiKind::Images,
+    ApiKind::RawPredict,
+];
 
 /// A view that owns its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Owned {
-    pub(super) model: String,
+    pub(super) model: Option<String>,
     pub(super) stream: bool,
     pub(super) include_usage: bool,
     pub(super) max_output_tokens: Option<u32>,
@@ -51,7 +64,7 @@ pub(super) fn scan_chunks<'c>(
         }
     };
     Ok(Owned {
-        model: view.model.to_owned(),
+        model: view.model.map(str::to_owned),
         stream: view.stream,
         include_usage: view.include_usage,
         max_output_tokens: view.max_output_tokens,

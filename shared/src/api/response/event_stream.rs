@@ -219,15 +219,30 @@ fn carries_content(name: &[u8]) -> bool {
     name.ends_with(b"delta") && name != b"message_delta"
 }
 
-/// Whether a `"usage"` stands in `data` with an object behind it, be it inside a string. Most chunks of engines that write
-/// `"usage":null` end here.
+/// Whether a `"usage"` stands in `data` with an object behind it, be it inside a string, or SGLang's `"meta_info"`. Most
+/// chunks of engines that write `"usage":null` end here.
 fn may_report_usage(data: &[u8]) -> bool {
-    const KEY: &[u8] = b"\"usage\"";
-    data.windows(KEY.len()).enumerate().any(|(at, window)| {
-        window == KEY
-            && data
-                .get(at + KEY.len()..)
-                .and_then(|rest| rest.trim_ascii_start().strip_prefix(b":"))
-                .is_some_and(|value| value.trim_ascii_start().starts_with(b"{"))
-    })
+    let mut rest = data;
+    while let Some((_, quoted)) = rest.iter().position(|&byte| byte == b'"').and_then(|at| rest.split_at_checked(at)) {
+        let usage = || object_behind(quoted.strip_prefix(b"\"usage\"")?);
+        let meta_info = || object_behind(quoted.strip_prefix(b"\"meta_info\"")?);
+        if usage().is_some() || meta_info().is_some_and(is_last) {
+            return true;
+        }
+        rest = quoted.get(1..).unwrap_or_default();
+    }
+    false
+}
+
+/// SGLang reports in every chunk, beside the whole text so far; only the last has a reason to have ended.
+fn is_last(meta_info: &[u8]) -> bool {
+    const KEY: &[u8] = b"\"finish_reason\"";
+    let reason = meta_info.windows(KEY.len()).position(|window| window == KEY);
+    let reason = reason.and_then(|at| meta_info.get(at + KEY.len()..)?.trim_ascii_start().strip_prefix(b":"));
+    reason.is_none_or(|reason| !reason.trim_ascii_start().starts_with(b"null"))
+}
+
+/// What follows the brace of the object that is the value of the key before `rest`.
+fn object_behind(rest: &[u8]) -> Option<&[u8]> {
+    rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"{")
 }

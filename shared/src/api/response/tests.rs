@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::grpc::written::framed;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen {
@@ -12,9 +13,15 @@ struct Seen {
 }
 
 fn watch<'c>(streaming: bool, chunks: impl IntoIterator<Item = &'c [u8]>) -> Seen {
-    let mut scanner = ResponseScanner::new(!streaming);
+    watch_form(if streaming { ResponseForm::Events } else { ResponseForm::Document }, chunks)
+}
+
+fn watch_form<'c>(form: ResponseForm, chunks: impl IntoIterator<Item = &'c [u8]>) -> Seen {
+    let mut scanner = ResponseScanner::new(ResponseForm::Events);
     scanner.push(b"data: x");
-    scanner.restart(streaming);
+    scanner.restart(ResponseForm::Messages);
+    scanner.push(b"\0\0\0\0\x09\x0A");
+    scanner.restart(form);
     let mut events = 0;
     for chunk in chunks {
         events += u64::from(scanner.push(chunk).events);
@@ -102,7 +109,7 @@ fn a_stream_cut_before_its_last_blank_line_still_counts() {
 
 #[test]
 fn a_line_without_end_holds_little_memory_and_its_usage_is_found() {
-    let mut scanner = ResponseScanner::new(true);
+    let mut scanner = ResponseScanner::new(ResponseForm::Events);
     scanner.push(b"data: {\"x\":\"");
     for _ in 0..1000 {
         assert_eq!(scanner.push(&[b'y'; 10_000]).events, 0);
@@ -112,7 +119,7 @@ fn a_line_without_end_holds_little_memory_and_its_usage_is_found() {
     assert_eq!(scanner.push(b"\n").events, 1);
     assert_eq!(scanner.usage().and_then(|usage| usage.prompt_tokens), Some(6));
     for endless in [&b"nonsense"[..], b"event: nonsense", b": nonsense"] {
-        scanner.restart(true);
+        scanner.restart(ResponseForm::Events);
         scanner.push(endless);
         (0..1000).for_each(|_| assert_eq!(scanner.push(&[b'y'; 10_000]).events, 0));
         assert!(scanner.events.held_bytes() <= 2 * (64 << 10));
@@ -207,5 +214,97 @@ proptest! {
     ) {
         let (a, b) = bytes.split_at(at.index(bytes.len() + 1));
         prop_assert_eq!(watch(streaming, [a, b]), watch(streaming, [bytes.as_slice()]));
+    }
+}
+
+/// vLLM's token-in token-out stream: several ids in a chunk are one event, and the usage has its own chunk.
+const VLLM_GENERATE: &str = concat!(
+    "data: {\"request_id\":\"r\",\"choices\":[{\"index\":0,\"logprobs\":null,\"finish_reason\":null,\"token_ids\":[5]}],\"usage\":null}\n\n",
+    "data: {\"request_id\":\"r\",\"choices\":[{\"index\":0,\"logprobs\":null,\"finish_reason\":\"length\",\"token_ids\":[6,7]}],\"usage\":null}\n\n",
+    "data: {\"request_id\":\"r\",\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"total_tokens\":12,\"completion_tokens\":3,",
+    "\"prompt_tokens_details\":{\"cached_tokens\":8}}}\n\n",
+    "data: [DONE]\n\n",
+);
+
+/// SGLang repeats its counts in every chunk; those of the last stand.
+const SGLANG: &str = concat!(
+    "data: {\"text\":\" a\",\"output_ids\":[5],\"meta_info\":{\"id\":\"x\",\"finish_reason\":null,\"prompt_tokens\":9,",
+    "\"weight_version\":\"default\",\"completion_tokens\":1,\"cached_tokens\":8}}\n\n",
+    "data: {\"text\":\" a \\\"meta_info\\\":{\",\"output_ids\":[5,6],\"meta_info\":{\"id\":\"x\",",
+    "\"finish_reason\":{\"type\":\"length\",\"length\":2},\"prompt_tokens\":9,\"completion_tokens\":2,\"cached_tokens\":8}}\n\n",
+    "data: [DONE]\n\n",
+);
+
+#[test]
+fn the_engines_own_streams_say_their_usage() {
+    for (stream, wanted) in [
+        (VLLM_GENERATE, Seen { events: 2, usage: usage(9, 3, 8) }),
+        (SGLANG, Seen { events: 2, usage: usage(9, 2, 8) }),
+    ] {
+        assert_eq!(watch(true, [stream.as_bytes()]), wanted);
+        assert_eq!(watch(true, stream.as_bytes().chunks(1)), wanted);
+    }
+    let whole = json!({"text": "a", "output_ids": [1], "meta_info": {"id": "x", "finish_reason": {"type": "stop"},
+        "prompt_tokens": 4, "completion_tokens": 1, "cached_tokens": 0, "e2e_latency": 0.1}});
+    assert_eq!(watch(false, [whole.to_string().as_bytes()]), Seen { events: 0, usage: usage(4, 1, 0) });
+    let chat = json!({"choices": [{"meta_info": {"prompt_tokens": 4}}], "meta_info": null});
+    assert_eq!(watch(false, [chat.to_string().as_bytes()]).usage, None);
+}
+
+#[test]
+fn a_chunk_of_sglang_that_is_not_the_last_is_not_parsed() {
+    let mut events = SGLANG.split_inclusive("\n\n").map(str::as_bytes);
+    assert_eq!(watch(true, events.next()).usage, None);
+    assert_eq!(watch(true, events.next()).usage, usage(9, 2, 8));
+}
+
+/// `fields` of one level: number and contents, a whole number or bytes.
+fn message(fields: &[(u8, Result<u8, &[u8]>)]) -> Vec<u8> {
+    fields.iter().fold(Vec::new(), |mut out, (number, contents)| {
+        match contents {
+            Ok(value) => out.extend([number << 3, *value]),
+            Err(bytes) => {
+                out.extend([number << 3 | 2, u8::try_from(bytes.len()).expect("short")]);
+                out.extend_from_slice(bytes);
+            }
+        }
+        out
+    })
+}
+
+#[test]
+fn grpc_chunks_are_events_and_the_whole_at_the_end_is_not() {
+    let chunk = |ids: &[u8], output| {
+        framed(&message(&[(1, Err(&message(&[(1, Err(ids)), (2, Ok(9)), (3, Ok(output)), (4, Ok(8))])))]))
+    };
+    let whole = message(&[(1, Err(&[5, 6, 7])), (2, Err(b"stop")), (3, Ok(9)), (4, Ok(3)), (5, Ok(8))]);
+    let whole = framed(&message(&[(2, Err(&whole))]));
+    let stream = [chunk(&[5], 1), chunk(&[6, 7], 3), whole.clone()].concat();
+    for size in 1..=stream.len() {
+        let seen = watch_form(ResponseForm::Messages, stream.chunks(size));
+        assert_eq!(seen, Seen { events: 2, usage: usage(9, 3, 8) });
+    }
+    assert_eq!(watch_form(ResponseForm::Messages, [whole.as_slice()]), Seen { events: 0, usage: usage(9, 3, 8) });
+    let vector = [0x0A, 4, 0, 0, 0x80, 0x3F, 0x10, 7, 0x18, 1];
+    let told = watch_form(ResponseForm::Messages, [framed(&vector).as_slice()]).usage;
+    assert_eq!(told.and_then(|usage| usage.prompt_tokens), Some(7));
+}
+
+#[test]
+fn a_message_that_cannot_be_read_is_one_that_came() {
+    let compressed = [1, 0, 0, 0, 2, 0xFF, 0xFF];
+    assert_eq!(watch_form(ResponseForm::Messages, [&compressed[..]]), Seen { events: 1, usage: None });
+    assert_eq!(watch_form(ResponseForm::Messages, [framed(&[0xFF]).as_slice()]), Seen { events: 1, usage: None });
+    let mut scanner = ResponseScanner::new(ResponseForm::Messages);
+    scanner.push(&[0, 0xFF, 0xFF, 0xFF, 0xFF]);
+    (0..1000).for_each(|_| assert_eq!(scanner.push(&[b'y'; 10_000]).events, 0));
+    assert!(scanner.messages.held_bytes() <= 2 << 20);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_are_too_much_for_a_message_stream(bytes in proptest::collection::vec(prop_oneof![any::<u8>(), 0_u8..20], 0..200)) {
+        watch_form(ResponseForm::Messages, bytes.chunks(7));
+        watch_form(ResponseForm::Messages, [framed(&bytes).as_slice()]);
     }
 }

@@ -1,5 +1,5 @@
 //! Token counts out of one JSON document, found by its structure: `usage` at the top, or inside a `response` or a
-//! `message` there. The same words inside the generated text mean nothing.
+//! `message` there; `meta_info` at SGLang's. The same words inside the generated text mean nothing.
 //!
 //! A document that is not JSON, or ends early, yields nothing.
 
@@ -12,7 +12,8 @@ pub struct Usage {
     pub prompt_tokens: Option<u32>,
     /// `completion_tokens` or `output_tokens`.
     pub output_tokens: Option<u32>,
-    /// Prompt tokens that came out of the prefix cache: `cached_tokens` of the details, or `cache_read_input_tokens`.
+    /// Prompt tokens that came out of the prefix cache: `cached_tokens` of the details or of SGLang's
+    /// `meta_info`, or `cache_read_input_tokens`.
     pub cached_tokens: Option<u32>,
 }
 
@@ -92,12 +93,13 @@ enum Member {
 impl Member {
     fn of(scope: Option<Scope>, key: &[u8]) -> Self {
         match (scope, key) {
-            (Some(Scope::Document | Scope::Wrapper), b"usage") => Self::Usage,
+            (Some(Scope::Document | Scope::Wrapper), b"usage") | (Some(Scope::Document), b"meta_info") => Self::Usage,
             (Some(Scope::Document), b"response" | b"message") => Self::Wrapper,
             (Some(Scope::Document), b"choices") => Self::Choices,
             (Some(Scope::Usage), b"prompt_tokens" | b"input_tokens") => Self::Prompt,
             (Some(Scope::Usage), b"completion_tokens" | b"output_tokens") => Self::Output,
-            (Some(Scope::Usage), b"cache_read_input_tokens") | (Some(Scope::Details), b"cached_tokens") => Self::Cached,
+            (Some(Scope::Usage), b"cache_read_input_tokens" | b"cached_tokens")
+            | (Some(Scope::Details), b"cached_tokens") => Self::Cached,
             (Some(Scope::Usage), b"prompt_tokens_details" | b"input_tokens_details") => Self::Details,
             _ => Self::Other,
         }

@@ -61,6 +61,7 @@ macro_rules! in_all_modes {
 mod bodies;
 mod bookings;
 mod control_plane;
+mod dialects;
 mod exact;
 mod failover;
 mod fake_control_plane;
@@ -68,6 +69,7 @@ mod fallback;
 mod flow;
 mod forbidden_keys;
 mod gateways;
+mod grpc_engines;
 mod misconfigured;
 mod picker;
 mod placement;

@@ -44,9 +44,10 @@ impl Failure {
         };
         let body = match dialect {
             Dialect::Messages => json!({"type": "error", "error": {"type": anthropic, "message": self.message}}),
-            Dialect::Chat | Dialect::Completions | Dialect::Responses => json!({"error": {
+            Dialect::Chat | Dialect::Completions | Dialect::Responses | Dialect::Tokens => json!({"error": {
                 "message": self.message, "type": openai, "param": self.param, "code": status.as_u16(),
             }}),
+            Dialect::Sglang => json!({"error": {"message": self.message}}),
         };
         (status, Json(body)).into_response()
     }

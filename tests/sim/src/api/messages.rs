@@ -37,6 +37,19 @@ pub(super) fn parse(language: &Language, body: &[u8]) -> Result<Parsed, Failure>
     Ok(Parsed { ask, delivery: delivery(body.stream, None), shown: Shown::default() })
 }
 
+#[derive(Deserialize)]
+struct Counted {
+    messages: Vec<Message>,
+    #[serde(default)]
+    system: Value,
+}
+
+/// Prompt tokens of a body without a limit.
+pub(super) fn counted(language: &Language, body: &[u8]) -> Result<usize, Failure> {
+    let body: Counted = serde_json::from_slice(body)?;
+    Ok(read(language, &body.system, body.messages, ChatOptions::default())?.tokens.len())
+}
+
 /// Everything before the first token.
 pub(super) fn opening(reply: &Reply, call: &Call) -> Vec<String> {
     let mut message = frame(reply, call, &[], None);

@@ -1,10 +1,12 @@
-//! `…/render`: what the engine would compute, without computing it. The oracle for whoever renders and tokenizes himself.
+//! `…/render` and Anthropic's `count_tokens`: what the engine would compute, without computing it. The oracle for whoever renders and tokenizes himself.
 
 use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::{Dialect, Parsed, parse};
+use super::{Dialect, Parsed, messages, parse};
 use crate::cluster::EngineState;
 
 /// One `GenerateRequest`, or for completions a list of them, one per prompt.
@@ -27,6 +29,14 @@ pub(super) fn rendered(state: &EngineState, dialect: Dialect, body: &[u8]) -> Re
         .collect();
     match (dialect, requests.as_slice()) {
         (Dialect::Completions, _) => Json(requests).into_response(),
-        (Dialect::Chat | Dialect::Responses | Dialect::Messages, requests) => Json(requests.first()).into_response(),
+        (_, requests) => Json(requests.first()).into_response(),
+    }
+}
+
+/// Anthropic's count; `max_tokens` is not asked for there.
+pub(super) async fn count(State(state): State<EngineState>, body: Bytes) -> Response {
+    match messages::counted(&state.cluster.language, &body) {
+        Ok(tokens) => Json(json!({"input_tokens": tokens})).into_response(),
+        Err(failure) => failure.in_dialect(Dialect::Messages),
     }
 }

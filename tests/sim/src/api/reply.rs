@@ -70,6 +70,8 @@ impl Reply {
             Dialect::Completions => ("cmpl-", "text_completion"),
             Dialect::Responses => ("resp_", "response"),
             Dialect::Messages => ("msg_", "message"),
+            Dialect::Tokens => ("generate-tokens-", ""),
+            Dialect::Sglang => ("", ""),
         };
         let id = format!("{prefix}{:016x}{:016x}", unix_seconds().as_micros() & 0xffff_ffff_ffff_ffff, id.0);
         let created = unix_seconds().as_secs();

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio_stream::Stream;
 
 use super::reply::{Reply, json, usage};
-use super::{Dialect, UsageReport, chat, completions, messages, responses};
+use super::{Dialect, UsageReport, chat, completions, messages, responses, sglang, tokens};
 use crate::drive::Progress;
 use crate::infer::Call;
 
@@ -46,7 +46,7 @@ impl Narration {
                 match self.reply.dialect {
                     Dialect::Chat => self.say(chat::closing(&self.reply, &self.call, choice, &extra)),
                     Dialect::Completions => self.say(completions::closing(&self.reply, &self.call, choice, &extra)),
-                    Dialect::Responses | Dialect::Messages => {}
+                    Dialect::Responses | Dialect::Messages | Dialect::Tokens | Dialect::Sglang => {}
                 }
             }
         }
@@ -55,7 +55,7 @@ impl Narration {
     fn open(&mut self, choice: usize) {
         let opening = match self.reply.dialect {
             Dialect::Chat => vec![chat::opening(&self.reply, choice, &self.extra())],
-            Dialect::Completions => Vec::new(),
+            Dialect::Completions | Dialect::Tokens | Dialect::Sglang => Vec::new(),
             Dialect::Responses => responses::opening(&self.reply),
             Dialect::Messages => messages::opening(&self.reply, &self.call),
         };
@@ -70,6 +70,8 @@ impl Narration {
             Dialect::Completions => completions::delta(&self.reply, index, &word, &extra),
             Dialect::Responses => responses::delta(&self.reply, &word, choice.generated.saturating_sub(1)),
             Dialect::Messages => messages::delta(&word),
+            Dialect::Tokens => tokens::delta(&self.reply, &self.call, index, choice, &extra),
+            Dialect::Sglang => sglang::delta(&self.reply, &self.call, index, choice),
         };
         self.say(event);
     }
@@ -77,10 +79,13 @@ impl Narration {
     fn end(&mut self) {
         self.ended = true;
         let ending = match self.reply.dialect {
-            Dialect::Chat | Dialect::Completions => {
-                let usage = match self.usage {
-                    UsageReport::Never => None,
-                    UsageReport::AtEnd | UsageReport::Continuous => {
+            Dialect::Chat | Dialect::Completions | Dialect::Tokens | Dialect::Sglang => {
+                let usage = match (self.usage, self.reply.dialect) {
+                    (UsageReport::Never, _) => None,
+                    (UsageReport::AtEnd | UsageReport::Continuous, Dialect::Tokens) => {
+                        Some(tokens::closing(&self.reply, &self.call))
+                    }
+                    (UsageReport::AtEnd | UsageReport::Continuous, _) => {
                         Some(self.reply.chunk(&format!(r#""choices":[],"usage":{}}}"#, json(&usage(&self.call)))))
                     }
                 };

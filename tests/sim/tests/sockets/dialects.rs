@@ -261,3 +261,69 @@ async fn http2_works_on_the_same_port() {
     assert_eq!(response.version(), reqwest::Version::HTTP_2);
     assert!(response.text().await.unwrap().ends_with("data: [DONE]\n\n"));
 }
+
+#[tokio::test]
+async fn token_ids_in_are_token_ids_out_and_continue_the_same_prefix() {
+    let rig = rig_with(instant_engine).await;
+    let ids: Vec<u32> = (1000..1064).collect();
+    let mut body = json!({"token_ids": ids, "sampling_params": {"max_tokens": 3}});
+    let whole = rig.ask("/inference/v1/generate", &body).await;
+    assert_eq!(whole["choices"][0]["finish_reason"], "length");
+    assert_eq!(whole["usage"]["prompt_tokens"], 64);
+    body["stream"] = true.into();
+    body["stream_options"] = json!({"include_usage": true});
+    let mut events = events(&rig, "/inference/v1/generate", &body).await;
+    assert_eq!(events.pop().unwrap(), "[DONE]");
+    let chunks = parsed(&events);
+    let streamed: Vec<&Value> = chunks[..3].iter().map(|chunk| &chunk["choices"][0]["token_ids"][0]).collect();
+    assert_eq!(json!(streamed), whole["choices"][0]["token_ids"]);
+    let reasons: Vec<&Value> = chunks[..3].iter().map(|chunk| &chunk["choices"][0]["finish_reason"]).collect();
+    assert_eq!(json!(reasons), json!([null, null, "length"]));
+    assert_eq!(chunks[3]["choices"], json!([]));
+    assert_eq!(
+        chunks[3]["usage"]["prompt_tokens_details"]["cached_tokens"], 48,
+        "all whole blocks but the last token's"
+    );
+    let text = rig.ask("/v1/completions", &json!({"model": "sim-model", "prompt": ids, "max_tokens": 3})).await;
+    let spoken = rig.ask("/detokenize", &json!({"tokens": whole["choices"][0]["token_ids"]})).await;
+    assert_eq!(text["choices"][0]["text"], spoken["prompt"]);
+}
+
+#[tokio::test]
+async fn sglang_counts_in_every_chunk_and_repeats_the_answer_so_far() {
+    let rig = rig_with(instant_engine).await;
+    let ids: Vec<u32> = (2000..2064).collect();
+    let mut body = json!({"input_ids": ids, "sampling_params": {"max_new_tokens": 2}});
+    let whole = rig.ask("/generate", &body).await;
+    assert_eq!(whole["meta_info"]["finish_reason"], json!({"type": "length", "length": 2}));
+    body["stream"] = true.into();
+    let mut events = events(&rig, "/generate", &body).await;
+    assert_eq!(events.pop().unwrap(), "[DONE]");
+    let chunks = parsed(&events);
+    assert_eq!((chunks.len(), &chunks[1]["output_ids"]), (2, &whole["output_ids"]));
+    assert_eq!(chunks[1]["text"], whole["text"]);
+    for (tokens, chunk) in [(1, &chunks[0]), (2, &chunks[1])] {
+        let told = &chunk["meta_info"];
+        let counts = [&told["prompt_tokens"], &told["completion_tokens"], &told["cached_tokens"]];
+        assert_eq!(json!(counts), json!([64, tokens, 48]));
+        assert_eq!(told["finish_reason"].is_null(), tokens == 1);
+    }
+    let several = rig.ask("/generate", &json!({"text": ["a", "b"], "lora_path": "adapter-a"})).await;
+    assert_eq!(several.as_array().map(Vec::len), Some(2));
+    for wrong in [json!({}), json!({"text": "a", "input_ids": [1]})] {
+        let refused = rig.post("/generate", &wrong).await;
+        assert_eq!(refused.status(), 400);
+        assert!(refused.json::<Value>().await.unwrap()["error"]["message"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn anthropic_counts_without_a_limit() {
+    let rig = rig_with(instant_engine).await;
+    let conversation = json!({"model": "sim-model", "messages": [{"role": "user", "content": "hello"}]});
+    let counted = rig.ask("/v1/messages/count_tokens", &conversation).await;
+    let mut limited = conversation;
+    limited["max_tokens"] = 1.into();
+    let answered = rig.ask("/v1/messages", &limited).await;
+    assert_eq!(counted["input_tokens"], answered["usage"]["input_tokens"]);
+}

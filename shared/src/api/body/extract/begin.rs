@@ -2,10 +2,10 @@
 
 use super::{Capture, Counts, Extractor, Frame, Leaf, PromptShape};
 use crate::api::body::canonical::{FIELD, MESSAGE, SECTION, TEXT};
-use crate::api::body::member::{Head, Member, MessageMember, PartMember};
+use crate::api::body::member::{Head, Member, MessageMember, PartMember, SamplingMember};
 use crate::api::body::opaque::Mode;
 use crate::api::json::{NumberReader, Token};
-use crate::api::{BodyError, Problem, ValueKind};
+use crate::api::{ApiKind, BodyError, Problem, ValueKind};
 
 /// How a value that is not looked into is treated; `None` when it is.
 type Opaquely = Option<(Mode, Capture)>;
@@ -24,6 +24,7 @@ impl Extractor {
             Some(Frame::Body) => self.begin_member(found, token, at),
             Some(Frame::StreamOptions) => self.begin_stream_option(found, token, at),
             Some(Frame::EngineArguments) => SKIP,
+            Some(Frame::SamplingParams) => self.begin_sampling_param(found, at),
             Some(Frame::Messages) => self.begin_message(found, at),
             Some(Frame::Message) => self.begin_message_member(found, at),
             Some(Frame::Content) => self.begin_part(found, at),
@@ -105,13 +106,24 @@ impl Extractor {
                 self.settings.max_completion_tokens = None;
                 self.begin_limit(Leaf::MaxCompletionTokens, found, at)
             }
+            Member::SamplingParams => {
+                self.settings.max_tokens = None;
+                // SGLang takes a list of them, too.
+                if found == ValueKind::Object { self.enter(Frame::SamplingParams) } else { SKIP }
+            }
             Member::CacheSalt => self.begin_cache_salt(found, at),
             Member::Head(head) => self.begin_head(head, found),
             Member::System => self.begin_system(found, at),
             Member::Messages => self.begin_messages("an array of messages", found, at),
             Member::Input => self.begin_input(found, at),
-            Member::Prompt => self.begin_prompt(found, at),
+            // One of the two names is null wherever the other counts.
+            Member::Prompt | Member::PromptIds if found == ValueKind::Null && self.has_prompt() => None,
+            Member::Prompt | Member::PromptIds => self.begin_prompt(found, at),
         }
+    }
+
+    fn has_prompt(&self) -> bool {
+        [Member::Prompt, Member::PromptIds].iter().any(|member| self.present.contains(member))
     }
 
     fn begin_model(&mut self, found: ValueKind, at: u64) -> Opaquely {
@@ -123,6 +135,8 @@ impl Extractor {
                 self.leaf(Leaf::Model)
             }
             ValueKind::Null => SKIP,
+            // SGLang's adapters of several prompts.
+            _ if self.kind == ApiKind::SglangGenerate => SKIP,
             _ => self.wrong_member("a string", found, at),
         }
     }
@@ -167,12 +181,26 @@ impl Extractor {
         }
     }
 
+    fn begin_sampling_param(&mut self, found: ValueKind, at: u64) -> Opaquely {
+        match self.sampling_member {
+            SamplingMember::MaxTokens => {
+                self.errors.retain(|(blamed, _)| *blamed != Member::SamplingParams);
+                self.settings.max_tokens = None;
+                self.begin_limit(Leaf::MaxTokens, found, at)
+            }
+            SamplingMember::EngineArguments if found == ValueKind::Object => self.enter(Frame::EngineArguments),
+            SamplingMember::EngineArguments | SamplingMember::Ignored => SKIP,
+        }
+    }
+
     fn begin_cache_salt(&mut self, found: ValueKind, at: u64) -> Opaquely {
         self.settings.cache_salt.clear();
         self.settings.salted = found == ValueKind::String;
         match found {
             ValueKind::String => self.leaf(Leaf::Salt),
             ValueKind::Null => None,
+            // Those of several prompts.
+            _ if self.kind == ApiKind::SglangGenerate => SKIP,
             _ => self.wrong_member("a string", found, at),
         }
     }

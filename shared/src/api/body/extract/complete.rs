@@ -63,7 +63,14 @@ impl Extractor {
                     self.prompts.push(Span { start: self.prompt_start, end: self.arena.len() });
                 }
             }
-            Some(Frame::Body | Frame::StreamOptions | Frame::EngineArguments | Frame::Messages | Frame::Batch)
+            Some(
+                Frame::Body
+                | Frame::StreamOptions
+                | Frame::EngineArguments
+                | Frame::SamplingParams
+                | Frame::Messages
+                | Frame::Batch,
+            )
             | None => {}
         }
     }
@@ -116,7 +123,7 @@ impl Extractor {
         self.system.push(head);
         let content = std::mem::take(&mut self.content);
         for &span in &content {
-            if self.kind == ApiKind::Messages {
+            if matches!(self.kind, ApiKind::Messages | ApiKind::RawPredict) {
                 self.push_without_billing_line(span);
             } else {
                 push_span(&mut self.system, span);

@@ -35,11 +35,20 @@ fn value() -> impl Strategy<Value = Value> {
 
 fn good_value(name: &'static str) -> BoxedStrategy<Value> {
     match name {
-        "model" | "cache_salt" | "instructions" | "system" => "[a-z]{0,3}".prop_map(Value::from).boxed(),
+        "model" | "lora_path" | "cache_salt" | "extra_key" | "instructions" | "system" => {
+            "[a-z]{0,3}".prop_map(Value::from).boxed()
+        }
         "stream" => any::<bool>().prop_map(Value::from).boxed(),
         "stream_options" => any::<bool>().prop_map(|wanted| json!({"include_usage": wanted})).boxed(),
         "messages" => "[a-z]{0,3}".prop_map(|text| json!([{"role": "user", "content": text}])).boxed(),
-        "prompt" | "input" => prop_oneof![
+        "sampling_params" => prop_oneof![
+            (any::<u32>(), any::<u32>())
+                .prop_map(|(vllm, sglang)| json!({"max_tokens": vllm, "max_new_tokens": sglang})),
+            value().prop_map(|limit| json!({"max_tokens": limit, "max_new_tokens": limit, "n": 1})),
+            value().prop_map(|params| json!([params])),
+        ]
+        .boxed(),
+        "prompt" | "input" | "token_ids" | "text" | "input_ids" => prop_oneof![
             "[a-z]{0,3}".prop_map(Value::from),
             proptest::collection::vec(any::<u32>(), 0..4).prop_map(Value::from),
             proptest::collection::vec(proptest::collection::vec(any::<u32>(), 0..3), 0..3).prop_map(|ids| json!(ids)),
@@ -50,7 +59,7 @@ fn good_value(name: &'static str) -> BoxedStrategy<Value> {
 }
 
 fn body() -> impl Strategy<Value = Value> {
-    const NAMES: [&str; 12] = [
+    const NAMES: [&str; 18] = [
         "model",
         "stream",
         "stream_options",
@@ -63,6 +72,12 @@ fn body() -> impl Strategy<Value = Value> {
         "input",
         "system",
         "tools",
+        "token_ids",
+        "text",
+        "input_ids",
+        "lora_path",
+        "extra_key",
+        "sampling_params",
     ];
     let members: Vec<_> = NAMES
         .into_iter()
@@ -146,10 +161,35 @@ impl Oracle<'_> {
                 !system.is_object() && !system.is_number() && !system.is_boolean() && Self::content(system)
             })
         };
-        self.get("model").is_some_and(|model| model.as_str().is_some_and(|model| !model.is_empty()))
+        let sampled = |name: &str| {
+            self.get("sampling_params").and_then(|params| params.get(name)).is_none_or(|limit| {
+                limit.is_null() || limit.as_f64().is_some_and(|limit| limit >= 0.0 && limit.fract() == 0.0)
+            })
+        };
+        let sglang = self.kind == ApiKind::SglangGenerate;
+        let model = if self.kind.has_default_model() {
+            sglang || self.typed("model", Value::is_string)
+        } else {
+            self.get("model").is_some_and(|model| model.as_str().is_some_and(|model| !model.is_empty()))
+        };
+        model
             && self.typed("stream", Value::is_boolean)
-            && self.typed("cache_salt", Value::is_string)
+            && (sglang || self.typed("cache_salt", Value::is_string))
             && match self.kind {
+                ApiKind::VllmGenerate => {
+                    has("token_ids") && self.prompt("token_ids") && sampled("max_tokens") && streamed()
+                }
+                ApiKind::SglangGenerate => self.prompt("text") && self.prompt("input_ids") && sampled("max_new_tokens"),
+                ApiKind::Images => has("prompt") && self.prompt("prompt"),
+                ApiKind::RawPredict => {
+                    self.messages("messages")
+                        && self.prompt("prompt")
+                        && limit("max_tokens")
+                        && limit("max_completion_tokens")
+                        && streamed()
+                        && system()
+                }
+                ApiKind::GrpcGenerate | ApiKind::GrpcEmbed => false,
                 ApiKind::ChatCompletions => {
                     has("messages")
                         && self.messages("messages")
@@ -170,13 +210,33 @@ impl Oracle<'_> {
 
     fn limit(&self) -> Option<u32> {
         let names: &[&str] = match self.kind {
-            ApiKind::ChatCompletions => &["max_completion_tokens", "max_tokens"],
+            ApiKind::ChatCompletions | ApiKind::RawPredict => &["max_completion_tokens", "max_tokens"],
             ApiKind::Completions | ApiKind::Messages => &["max_tokens"],
             ApiKind::Responses => &["max_output_tokens"],
-            ApiKind::Embeddings => &[],
+            ApiKind::VllmGenerate => return self.sampled("max_tokens"),
+            ApiKind::SglangGenerate => return self.sampled("max_new_tokens"),
+            ApiKind::Embeddings | ApiKind::Images | ApiKind::GrpcGenerate | ApiKind::GrpcEmbed => &[],
         };
-        let limit = names.iter().find_map(|name| self.get(name))?.as_f64()?;
-        Some(format!("{limit}").parse().unwrap_or(u32::MAX))
+        Self::saturated(names.iter().find_map(|name| self.get(name))?)
+    }
+
+    fn sampled(&self, name: &str) -> Option<u32> {
+        Self::saturated(self.get("sampling_params")?.get(name)?)
+    }
+
+    fn saturated(limit: &Value) -> Option<u32> {
+        Some(format!("{}", limit.as_f64()?).parse().unwrap_or(u32::MAX))
+    }
+
+    fn model(&self) -> Option<&str> {
+        let name = if self.kind == ApiKind::SglangGenerate { "lora_path" } else { "model" };
+        self.body[name].as_str().filter(|model| !model.is_empty())
+    }
+
+    /// `extra_key` stands behind `cache_salt` in no document: a tree has no order.
+    fn salts(&self) -> [Option<&str>; 2] {
+        let extra = if self.kind == ApiKind::SglangGenerate { "extra_key" } else { "cache_salt" };
+        [self.body["cache_salt"].as_str(), self.body[extra].as_str()]
     }
 }
 
@@ -208,11 +268,11 @@ proptest! {
             let ours = scan(kind, &text);
             prop_assert_eq!(ours.is_ok(), oracle.good(), "{:?} {} {:?}", kind, text, ours);
             let Ok(view) = ours else { continue };
-            prop_assert_eq!(Some(view.model.as_str()), body["model"].as_str());
+            prop_assert_eq!(view.model.as_deref(), oracle.model());
             prop_assert_eq!(view.stream, body["stream"] == true);
-            let usage = !matches!(kind, ApiKind::Messages | ApiKind::Embeddings) && body["stream_options"]["include_usage"] == true;
+            let usage = !matches!(kind, ApiKind::Messages | ApiKind::Embeddings | ApiKind::SglangGenerate | ApiKind::Images) && body["stream_options"]["include_usage"] == true;
             prop_assert_eq!(view.include_usage, usage);
-            prop_assert_eq!(view.cache_salt.as_deref(), body["cache_salt"].as_str());
+            prop_assert!(oracle.salts().contains(&view.cache_salt.as_deref()));
             prop_assert_eq!(view.max_output_tokens, oracle.limit());
         }
     }

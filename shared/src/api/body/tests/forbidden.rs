@@ -79,6 +79,7 @@ fn members() -> impl Strategy<Value = Vec<String>> {
         r#""messages":[{"role":"user","kv_cache_report_mode":"full","content":"\"vllm_xargs\":{\"kv_cache_report_mode\":\"full\"}"}]"#,
         r#""prompt":"p""#,
         r#""input":"i""#,
+        r#""token_ids":[1]"#,
     ];
     (vec(arguments, 0..3), others)
         .prop_map(move |(arguments, others)| [arguments, others, needed.map(str::to_owned).to_vec()].concat())

@@ -150,7 +150,7 @@ fn the_last_of_two_members_counts_errors_included() {
     let body = r#"{"model":1,"messages":[{}],"stream":7,"stream":true,"messages":[
         {"role":3,"role":"user","content":5,"content":[{"text":1,"text":"a","type":"x","type":"text"}]}],"model":"m"}"#;
     let view = scan(ApiKind::ChatCompletions, body).expect("good in the end");
-    assert_eq!((view.model.as_str(), view.stream), ("m", true));
+    assert_eq!((view.model.as_deref(), view.stream), (Some("m"), true));
     assert_eq!(view.prompt, Prompt::Text(b"\xFEuser\xFDa".to_vec()));
     let spoilt = r#"{"model":"m","messages":[],"messages":3}"#;
     let error = scan(ApiKind::ChatCompletions, spoilt).expect_err("spoilt in the end");
