@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::identity::{EndpointId, Slot};
-use flow::FlowControl;
+use flow::{Admission, FlowControl};
 use profile::Profile;
 use rendering::Rendering;
 use residency::Residency;
@@ -82,6 +82,8 @@ pub struct PoolSettings {
     pub profile: Option<Arc<Profile>>,
     /// Hold requests while the pool is busy.
     pub flow: Option<Arc<FlowControl>>,
+    /// Refuse sheddable requests at the door.
+    pub admission: Option<Admission>,
     /// Priorities that requests may name.
     pub objectives: BTreeMap<String, i32>,
     /// Other models for the names that requests give.
@@ -102,6 +104,7 @@ impl Default for PoolSettings {
             stale_after_ms: 2000,
             profile: None,
             flow: None,
+            admission: None,
             objectives: BTreeMap::new(),
             rewrites: Arc::default(),
         }

@@ -25,6 +25,7 @@ pub(crate) fn settings() -> wire::PoolSettings {
         flow: None,
         objectives: Vec::new(),
         rewrites: Vec::new(),
+        admission: None,
     }
 }
 

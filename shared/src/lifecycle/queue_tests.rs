@@ -7,6 +7,9 @@ use crate::testing::{CHAT, Driven, at, brain, chat_body, pool, post};
 use crate::wire;
 use crate::wire::flow_control::Hold;
 
+mod llm_d;
+mod sessions;
+
 fn band(priority: i32, ttl_seconds: f64) -> wire::Band {
     wire::Band { priority, limit: 1.0, ttl_seconds, deadline: true, ..wire::Band::default() }
 }
@@ -251,7 +254,7 @@ fn a_full_queue_refuses_at_once() {
 fn llm_ds_detectors_hold_too() {
     for hold in [
         Hold::Concurrency(wire::Concurrency { requests: 1.0, tokens: 0.0 }),
-        Hold::Utilization(wire::Utilization { queue_depth: 1.0, kv_share: 0.8 }),
+        Hold::Utilization(wire::Utilization { queue_depth: 1.0, kv_share: 0.8, stale_after_ms: 0 }),
     ] {
         let mut brain = held(&[1, 2], wire::FlowControl { hold: Some(hold), ..flow(vec![band(0, 9.0)]) });
         let mut all: Vec<Driven> = (0..2).map(|n| ask(&mut brain, &format!("r{n}"), "", 0)).collect();

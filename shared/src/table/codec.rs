@@ -172,6 +172,7 @@ fn settings(raw: wire::PoolSettings) -> Result<PoolSettings, Malformed> {
         stale_after_ms: raw.stale_after_ms,
         profile: raw.profile.map(profile::profile).transpose()?.map(Arc::new),
         flow: raw.flow.map(flow::flow).transpose()?.map(Arc::new),
+        admission: raw.admission.map(flow::admission).transpose()?,
         objectives: raw.objectives.into_iter().map(|objective| (objective.name, objective.priority)).collect(),
         rewrites: Arc::new(rewrite::rewrites(raw.rewrites)?),
     })

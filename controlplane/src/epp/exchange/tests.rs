@@ -35,6 +35,7 @@ fn brain() -> Brain {
         flow: None,
         objectives: Vec::new(),
         rewrites: Vec::new(),
+        admission: None,
     };
     let pool = table::PoolChange {
         name: "p".to_owned(),

@@ -67,6 +67,7 @@ mod fallback;
 mod flow;
 mod forbidden_keys;
 mod gateways;
+mod llm_d_flow;
 mod misconfigured;
 mod picker;
 mod placement;
