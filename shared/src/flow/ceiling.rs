@@ -18,7 +18,7 @@ impl SoftCeilings {
             return 0.0;
         }
         self.calls = self.calls.wrapping_add(1);
-        if self.calls % period(saturation) == 0 { 1.0 } else { 0.0 }
+        if self.calls.is_multiple_of(period(saturation)) { 1.0 } else { 0.0 }
     }
 }
 

@@ -163,7 +163,8 @@ fn send(ask: Ask, wanted: Result<Wanted, Reject>, step: &mut Step<'_>) -> Phase 
         prompt: wanted.prompt(),
         request: request(&ask, &wanted, plan, step.brain),
         standing: Standing {
-            priority: priority.unwrap_or(0),
+            // Only inference is shed.
+            priority: priority.filter(|_| wanted.watch.is_some()).unwrap_or(0),
             names_slo: ask.slo_ttft.is_some() || ask.slo_tpot.is_some(),
         },
         session: ask.session_name.as_deref(),

@@ -12,6 +12,7 @@ use crate::api::Reject;
 use crate::brain::Brain;
 use crate::clock::Timestamp;
 use crate::flow::{Ticket, Waiting};
+use crate::table::EndpointState;
 use crate::table::flow::{FlowControl, SessionCap};
 
 /// Of one pool.
@@ -159,10 +160,17 @@ impl Brain {
         }
     }
 
+    /// Requests of sessions in flight.
+    #[cfg(test)]
+    pub(crate) fn session_requests(&self, name: &str) -> u32 {
+        let sessions = self.flows.pools.get(name).map(|flow| &flow.sessions);
+        sessions.map_or(0, |sessions| sessions.live.values().map(|session| session.in_flight).sum())
+    }
+
     /// What live sessions of this worker may fill, tokens; `None`: no engine says what it holds.
     fn session_room(&self, name: &str, cap: &SessionCap, now: Timestamp) -> Option<f64> {
-        let scraped = self.sights(name, now).filter_map(|(_, _, scraped)| scraped?.0.kv_capacity);
-        let all: u64 = scraped.sum();
+        let scraped = self.sights(name, now).filter(|(endpoint, ..)| endpoint.state != EndpointState::Draining);
+        let all: u64 = scraped.filter_map(|(_, _, scraped)| scraped?.0.kv_capacity).sum();
         let gateways = self.live(name).map_or(1, |live| live.gateways.max(1));
         let shares = f64::from(gateways) * f64::from(self.workers.max(1));
         (all > 0).then(|| cap.capacity_share * super::attempt::to_f64(all) / shares)

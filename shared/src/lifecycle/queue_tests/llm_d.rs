@@ -40,6 +40,13 @@ fn change(brain: &mut Brain, version: u64, change: wire::PoolChange) {
     brain.fold(&prost::Message::encode_to_vec(&delta), at(0)).unwrap();
 }
 
+/// The pool loses its two endpoints, or gets them back.
+pub(super) fn come_and_go(brain: &mut Brain, version: u64, gone: bool) {
+    let removed_slots = if gone { vec![0, 1] } else { Vec::new() };
+    let endpoints = if gone { Vec::new() } else { vec![endpoint(0), endpoint(1)] };
+    change(brain, version, wire::PoolChange { removed_slots, endpoints, ..wire::PoolChange::default() });
+}
+
 fn endpoint(slot: u32) -> wire::Endpoint {
     wire::Endpoint { slot, address: format!("10.0.0.1:{}", slot + 1), ..wire::Endpoint::default() }
 }

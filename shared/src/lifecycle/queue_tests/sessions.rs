@@ -17,7 +17,8 @@ fn capped() -> Brain {
     brain
 }
 
-fn live(brain: &mut Brain, now: u64) {
+/// One engine holds 1000 tokens, and answers are taken to have 100.
+pub(super) fn live(brain: &mut Brain, now: u64) {
     let rates = wire::Rates {
         x: 65e-6,
         k: 44e-9,
