@@ -6,11 +6,12 @@ use e2e::prompts::{chat, prose, streamed};
 use e2e::stack::{Mode, Stack};
 use e2e::wait::{SOON, eventually};
 use reqwest::Response;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::task::JoinHandle;
 
 /// One request at a time is a full pool.
-const PLUGINS: &str = "plugins: [{type: queue-scorer}, {type: concurrency-detector, parameters: {maxConcurrency: 1}}]";
+const PLUGINS: &str = "plugins: [{type: queue-scorer}, {type: concurrency-detector, parameters: {maxConcurrency: 1}}], \
+                       schedulingProfiles: [{name: default, plugins: [{pluginRef: queue-scorer}]}]";
 
 async fn one_engine(mode: Mode, sections: &str) -> Option<Stack> {
     let document = format!(
@@ -41,6 +42,16 @@ fn ask(client: Client, objective: &'static str, body: Value) -> JoinHandle<Answe
 
 async fn until_queued(stack: &Stack, requests: f64) {
     eventually("it waits", SOON, async || stack.gateway().stat("kvasir_flow_queued_total").await >= requests).await;
+}
+
+/// Takes the pool's endpoints away, and returns when the gateway knows.
+async fn empty(stack: &Stack) {
+    stack.write_endpoints(&[]);
+    eventually("the pool is empty", SOON, async || {
+        let asked = stack.client(Version::Http1).get("/v1/models").await;
+        asked.header("x-llm-d-request-dropped-reason") == "rejected-no-endpoints"
+    })
+    .await;
 }
 
 async fn all_comes_back(stack: &Stack) {
@@ -77,12 +88,7 @@ in_both_modes! {
         let Some(stack) = gated(mode, flow).await else { return };
         let endpoints = stack.control().api("/api/v1/endpoints").await;
         let address = endpoints[0]["address"].clone();
-        stack.write_endpoints(&[]);
-        eventually("the pool is empty", SOON, async || {
-            stack.control().api("/api/v1/endpoints").await == json!([])
-                && stack.client(Version::Http1).get("/v1/models").await.status == 503
-        })
-        .await;
+        empty(&stack).await;
         let waits = ask(stack.client(Version::Http1), "", chat(&prose(4, 500), 4));
         until_queued(&stack, 1.0).await;
         stack.write_endpoints(&[address]);
@@ -93,11 +99,7 @@ in_both_modes! {
 
     async fn a_pool_that_stays_empty_is_said_to_be(mode) {
         let Some(stack) = gated(mode, "noEndpointRequestTTL: 300ms").await else { return };
-        stack.write_endpoints(&[]);
-        eventually("the pool is empty", SOON, async || {
-            stack.client(Version::Http1).get("/v1/models").await.status == 503
-        })
-        .await;
+        empty(&stack).await;
         let refused = ask(stack.client(Version::Http1), "", chat("hello", 4)).await.unwrap();
         is_refused(&refused, 503, "rejected-no-endpoints");
     }
