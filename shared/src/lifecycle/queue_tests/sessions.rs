@@ -40,7 +40,8 @@ fn turn(brain: &mut Brain, session: &str, ms: u64) -> Driven {
 }
 
 fn finish(driven: &mut Driven, brain: &mut Brain, prompt: u32, ms: u64) {
-    let begin = Input::ResponseHeaders { status: 200, event_stream: true, served_by: Some("10.0.0.1:1") };
+    let begin =
+        Input::ResponseHeaders { status: 200, event_stream: true, encoded: false, served_by: Some("10.0.0.1:1") };
     driven.on(begin, brain, at(ms));
     let usage = format!(
         "data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":{prompt},\"completion_tokens\":10}}}}\n\ndata: [DONE]\n\n"
