@@ -1,6 +1,7 @@
 //! The one configuration file: YAML text → raw structs (`raw`) → `Config`, whose values are checked and whose defaults
 //! are filled in. Nothing else in the crate sees a raw struct; relative paths are resolved against the file's folder.
 
+pub mod bands;
 pub mod human;
 pub mod kubernetes;
 pub mod raw;
@@ -50,6 +51,8 @@ pub struct Pool {
     pub engine: Engine,
     /// As gateways get them.
     pub settings: shared::wire::PoolSettings,
+    /// How the settings follow the objectives of the cluster.
+    pub bands: bands::Bands,
     /// Where endpoints come from.
     pub discovery: Discovery,
     /// How long an endpoint that left the list is still shown as draining.
@@ -323,7 +326,12 @@ impl Pool {
     /// What the datastore keeps of it.
     #[must_use]
     pub fn spec(&self) -> PoolSpec {
-        PoolSpec { name: self.name.clone(), settings: self.settings.clone(), models: self.models.clone() }
+        PoolSpec {
+            name: self.name.clone(),
+            settings: self.settings.clone(),
+            bands: self.bands.clone(),
+            models: self.models.clone(),
+        }
     }
 }
 

@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use shared::clock::Timestamp;
 use shared::identity::EndpointId;
 
+use crate::config::bands::Bands;
+
 /// Everything known at one moment. Pools are sorted by name, endpoints of a pool by address.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct View {
@@ -120,6 +122,13 @@ pub enum Update {
         /// Its endpoints; the order means nothing.
         endpoints: Vec<Discovered>,
     },
+    /// The objectives of a pool's cluster, whole: priorities by name.
+    Objectives {
+        /// Name of the pool.
+        pool: String,
+        /// Higher is served first.
+        priorities: BTreeMap<String, i32>,
+    },
     /// What a probe of one endpoint found.
     Probe {
         /// Name of the pool.
@@ -136,8 +145,10 @@ pub enum Update {
 pub struct PoolSpec {
     /// Unique name.
     pub name: String,
-    /// As gateways get them.
+    /// As gateways get them, but for the objectives of the cluster.
     pub settings: shared::wire::PoolSettings,
+    /// How they follow these.
+    pub bands: Bands,
     /// Models from the configuration; `None`: learn them from the endpoints.
     pub models: Option<Vec<shared::wire::Model>>,
 }

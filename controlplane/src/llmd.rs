@@ -8,6 +8,7 @@ mod fields;
 mod filters;
 mod flow_control;
 mod flow_policies;
+mod flow_wire;
 mod handlers;
 mod outline;
 mod plugin;
@@ -69,9 +70,9 @@ pub struct Loaded {
     pub session_header: Option<String>,
     /// Which profiles a request goes through.
     pub handler: Handler,
-    /// Flow control; nothing executes it yet.
+    /// Flow control; gateways get it as `FlowControl::wire`.
     pub flow_control: FlowControl,
-    /// Who may refuse a request; nothing executes them yet.
+    /// Who may refuse a request; gateways get them as `Loaded::admission`.
     pub admitters: Vec<Admitter>,
     /// Headers that name an agent's session, which is then the flow, in order; nothing reads them yet.
     pub agent_headers: Vec<String>,
@@ -264,7 +265,10 @@ fn notes(document: &Document, handler: &Handler, names: &[&str]) -> Vec<String> 
         );
     }
     if document.flow_control {
-        notes.push("flow control is kept, not in force yet: requests are neither held nor refused by it".to_owned());
+        if document.flow.eviction {
+            notes.push("enableEviction has no effect: no request in flight is ended for another".to_owned());
+        }
+        notes.push("limits of flowControl count in each worker of a gateway, as llm-d's do in each replica".to_owned());
     }
     if !document.parsers.is_empty() {
         notes.push("every API that Kvasir knows is read by its path, whether its parser is named or not".to_owned());

@@ -201,6 +201,7 @@ fn live(size: SelfBenchmark) -> wire::LivePool {
         arrivals_per_second: 100.0,
         endpoints: (0..size.endpoints).map(row).collect(),
         rates: None,
+        spent: Vec::new(),
     }
 }
 

@@ -5,13 +5,14 @@
 //! A tenant's service is counted in pod-seconds and lifted to the band's virtual time when it starts to wait, so that
 //! nobody saves up idle time (start-time fair queueing, Goyal, Vin and Cheng, 1996).
 
+pub mod ceiling;
 pub mod gate;
 mod lane;
 
 use std::collections::BTreeMap;
 
 use crate::clock::Timestamp;
-use crate::table::flow::{FlowControl, Limits};
+use crate::table::flow::{Band, FlowControl, Limits};
 use lane::Lane;
 
 /// A place in the queue.
@@ -172,6 +173,13 @@ impl<T> Queue<T> {
     pub fn expired(&mut self, now: Timestamp) -> Vec<Waiting<T>> {
         let late: Vec<Ticket> = self.lanes.iter_mut().flat_map(|lane| lane.expired(now)).collect();
         late.into_iter().filter_map(|ticket| self.take(ticket)).collect()
+    }
+
+    /// Everybody's time to wait begins anew, and ends in each band when `expires` says.
+    pub fn renew(&mut self, control: &FlowControl, expires: impl Fn(&Band) -> Timestamp) {
+        for (lane, band) in self.lanes.iter_mut().zip(&control.bands) {
+            lane.renew(band, expires(band));
+        }
     }
 
     /// A request of `claim` was served with `cost` pod-seconds: its tenant is charged, bands that wait earn their share.

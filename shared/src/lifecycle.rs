@@ -212,6 +212,8 @@ struct Ask {
     objective: Option<String>,
     /// Who shares with others.
     tenant: String,
+    /// Which session it is of, where these are counted.
+    session_name: Option<String>,
     /// Of the body, once it is read.
     body_bytes: u64,
     /// The model it is to go to, whatever its body says.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use crate::identity::{EndpointId, Slot};
 use budget::Budgets;
-use flow::FlowControl;
+use flow::{Admission, FlowControl};
 use profile::Profile;
 use rendering::Rendering;
 use residency::Residency;
@@ -86,6 +86,8 @@ pub struct PoolSettings {
     pub flow: Option<Arc<FlowControl>>,
     /// How much a minute each tenant may have.
     pub budgets: Budgets,
+    /// Refuse sheddable requests at the door.
+    pub admission: Option<Admission>,
     /// Priorities that requests may name.
     pub objectives: BTreeMap<String, i32>,
     /// Other models for the names that requests give.
@@ -111,6 +113,7 @@ impl Default for PoolSettings {
             profile: None,
             flow: None,
             budgets: Budgets::default(),
+            admission: None,
             objectives: BTreeMap::new(),
             rewrites: Arc::default(),
             first_token_timeout: None,

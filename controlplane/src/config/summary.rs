@@ -110,7 +110,13 @@ fn residency(pool: &Pool) -> String {
 fn flow_control(settings: &shared::wire::PoolSettings) -> String {
     use shared::wire::flow_control::Hold;
     let Some(flow) = &settings.flow else {
-        return "flow control: off; no request ever waits in the gateway".to_owned();
+        let shed = settings.admission.as_ref().is_some_and(|admission| admission.shed.is_some());
+        let but = if shed {
+            "; those of a priority below 0 are refused while llm-d's detector finds the pool full"
+        } else {
+            ""
+        };
+        return format!("flow control: off; no request ever waits in the gateway{but}");
     };
     let hold = match &flow.hold {
         Some(Hold::Utilization(_)) => "llm-d's utilization detector",

@@ -2,7 +2,7 @@
 
 mod budget;
 mod endpoint_picker;
-mod flow;
+pub(super) mod flow;
 mod gateway;
 mod kubernetes;
 mod rewrite;
@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::bands::Bands;
 use super::human::{HumanDuration, HumanSize, show_duration, show_size};
 use super::raw;
 use super::{
@@ -172,8 +173,11 @@ fn drain_grace(checks: &mut Checks, path: &str, value: Option<HumanDuration>, de
 /// A pool's settings, with what is its own.
 fn pool(checks: &mut Checks, path: &str, own: Own, raw: raw::Pool, folder: &Path) -> Pool {
     let Own { name, discovery, drain_grace, endpoint_picker } = own;
-    let mut settings = settings(checks, path, &raw);
-    settings.profile = endpoint_picker.as_ref().map(|picker| picker.loaded.profile.clone());
+    let (mut settings, mut bands) = settings(checks, path, &raw);
+    if let Some(picker) = &endpoint_picker {
+        settings.profile = Some(picker.loaded.profile.clone());
+        endpoint_picker::flow(checks, path, &mut settings, &mut bands, &picker.loaded);
+    }
     if raw.kv_cache_tokens == Some(0) {
         checks.refuse(&format!("{path}.kvCacheTokens"), "must be at least 1", 0);
     }
@@ -184,6 +188,7 @@ fn pool(checks: &mut Checks, path: &str, own: Own, raw: raw::Pool, folder: &Path
         models: raw.models.map(|list| models(checks, path, list)),
         engine: raw.engine.unwrap_or(Engine::Vllm),
         settings,
+        bands,
         scrape: scrape(checks, &format!("{path}.scrape"), raw.scrape),
         health: health(checks, &format!("{path}.health"), raw.health),
         kv_cache_tokens: raw.kv_cache_tokens,
@@ -192,7 +197,7 @@ fn pool(checks: &mut Checks, path: &str, own: Own, raw: raw::Pool, folder: &Path
     }
 }
 
-fn settings(checks: &mut Checks, path: &str, raw: &raw::Pool) -> shared::wire::PoolSettings {
+fn settings(checks: &mut Checks, path: &str, raw: &raw::Pool) -> (shared::wire::PoolSettings, Bands) {
     let sane = (MILLISECOND, HOUR);
     let stale = checks.duration(&format!("{path}.staleAfter"), raw.stale_after, Duration::from_secs(2), sane);
     let ttft = checks.duration(&format!("{path}.slo.ttft"), raw.slo.ttft, Duration::from_secs(2), sane);
@@ -218,9 +223,13 @@ fn settings(checks: &mut Checks, path: &str, raw: &raw::Pool) -> shared::wire::P
     });
     let slow_start = format!("{path}.failover.slowStart");
     let slow_start = checks.duration(&slow_start, raw.failover.slow_start, Duration::ZERO, (Duration::ZERO, HOUR));
+    let bands = match &raw.flow_control {
+        Some(raw::flow::FlowControl { bands: None, .. }) => Bands::ByPriority { ttft },
+        Some(_) | None => Bands::Fixed,
+    };
     // Blocks of 16 tokens have about 64 bytes: a chunk of several cannot tell pods apart that differ by less.
     let default_chunk = if raw.exact.is_some() { 128 } else { 256 };
-    shared::wire::PoolSettings {
+    let settings = shared::wire::PoolSettings {
         chunk_bytes: checks.number(&format!("{path}.chunkBytes"), raw.chunk_bytes, default_chunk, (16, 65_536)),
         slo_ttft_seconds: ttft.as_secs_f64(),
         slo_tpot_seconds: tpot.as_secs_f64(),
@@ -231,12 +240,14 @@ fn settings(checks: &mut Checks, path: &str, raw: &raw::Pool) -> shared::wire::P
         stale_after_ms: u32::try_from(stale.as_millis()).unwrap_or(u32::MAX),
         profile: None,
         flow: control,
+        admission: None,
         objectives: flow::objectives(&raw.objectives),
         budgets: budget::budgets(checks, &format!("{path}.budgets"), &raw.budgets),
         rewrites: rewrite::rewrites(checks, &format!("{path}.rewrites"), &raw.rewrites),
         first_token_timeout_seconds: first_token.map_or(0.0, |timeout| timeout.as_secs_f64()),
         slow_start_seconds: slow_start.as_secs_f64(),
-    }
+    };
+    (settings, bands)
 }
 
 fn models(checks: &mut Checks, path: &str, list: Vec<raw::Model>) -> Vec<shared::wire::Model> {

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shared::identity::EndpointId;
-use shared::wire::Model;
+use shared::wire::{Model, PoolSettings};
 
 use super::{Discovered, EndpointView, Finding, LoadSample, PoolSpec, PoolView, Readiness, Update, View};
 
@@ -21,6 +21,10 @@ pub struct State {
 #[derive(Clone, Debug)]
 struct PoolState {
     spec: PoolSpec,
+    /// Of the cluster.
+    objectives: BTreeMap<String, i32>,
+    /// What follows from both.
+    settings: PoolSettings,
     /// Has discovery spoken?
     discovered: bool,
     endpoints: BTreeMap<EndpointId, EndpointState>,
@@ -60,6 +64,12 @@ impl State {
                     pool.set_endpoints(endpoints);
                 }
             }
+            Update::Objectives { pool, priorities } => {
+                if let Some(pool) = self.pools.get_mut(&pool) {
+                    pool.objectives = priorities;
+                    pool.settle();
+                }
+            }
             Update::Probe { pool, endpoint, finding } => {
                 if let Some(endpoint) = self.pools.get_mut(&pool).and_then(|pool| pool.endpoints.get_mut(&endpoint)) {
                     endpoint.learn(finding);
@@ -87,10 +97,12 @@ impl State {
         self.pools.retain(|name, _| names.contains(name));
         for spec in specs {
             match self.pools.get_mut(&spec.name) {
-                Some(pool) => pool.spec = spec,
+                Some(pool) => {
+                    pool.spec = spec;
+                    pool.settle();
+                }
                 None => {
-                    let fresh = PoolState { spec: spec.clone(), discovered: false, endpoints: BTreeMap::new() };
-                    self.pools.insert(spec.name, fresh);
+                    self.pools.insert(spec.name.clone(), PoolState::new(spec));
                 }
             }
         }
@@ -98,6 +110,16 @@ impl State {
 }
 
 impl PoolState {
+    fn new(spec: PoolSpec) -> Self {
+        let objectives = BTreeMap::new();
+        let settings = spec.bands.follow(&spec.settings, &objectives);
+        Self { spec, objectives, settings, discovered: false, endpoints: BTreeMap::new() }
+    }
+
+    fn settle(&mut self) {
+        self.settings = self.spec.bands.follow(&self.spec.settings, &self.objectives);
+    }
+
     fn set_endpoints(&mut self, listed: Vec<Discovered>) {
         self.discovered = true;
         let mut before = std::mem::take(&mut self.endpoints);
@@ -115,7 +137,7 @@ impl PoolState {
         let mut endpoints: Vec<EndpointView> = self.endpoints.iter().map(|(&id, endpoint)| endpoint.view(id)).collect();
         endpoints.sort_by(|a, b| a.address.cmp(&b.address));
         let models = self.spec.models.clone().unwrap_or_else(|| self.learned_models());
-        PoolView { name: self.spec.name.clone(), settings: self.spec.settings.clone(), models, endpoints }
+        PoolView { name: self.spec.name.clone(), settings: self.settings.clone(), models, endpoints }
     }
 
     /// The union of what the endpoints serve; empty (any name) as soon as one that takes requests does not say.

@@ -79,7 +79,12 @@ mod tests {
         let (mut store, writer) = datastore();
         let stop = CancellationToken::new();
         let running = tokio::spawn(writer.run(stop.clone()));
-        let spec = PoolSpec { name: "p".to_owned(), settings: shared::wire::PoolSettings::default(), models: None };
+        let spec = PoolSpec {
+            name: "p".to_owned(),
+            settings: shared::wire::PoolSettings::default(),
+            bands: crate::config::bands::Bands::Fixed,
+            models: None,
+        };
         store.updates.send(Update::Pools(vec![spec])).await.unwrap();
         let seen = store.view.wait_for(|view| view.pools.iter().any(|pool| pool.name == "p"));
         tokio::time::timeout(Duration::from_secs(5), seen).await.unwrap().unwrap();

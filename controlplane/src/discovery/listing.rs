@@ -2,7 +2,7 @@
 //! one. A pod becomes an endpoint when it is ready for the first time; from then on it stays one, draining while it is
 //! not ready, until it is gone: a pod that only starts must not be probed into ill health.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shared::identity::MAX_ENDPOINTS;
 
@@ -16,6 +16,8 @@ use crate::kubernetes::endpoints::endpoints;
 pub struct Told {
     /// The whole list, when it is another.
     pub list: Option<Vec<Discovered>>,
+    /// Priorities by name of objective, when they are others.
+    pub priorities: Option<BTreeMap<String, i32>>,
     /// Why there is no newer one.
     pub fault: Option<String>,
 }
@@ -27,13 +29,15 @@ pub struct Pods {
     last: Option<Members>,
     /// Addresses that were listed last.
     seen: BTreeSet<String>,
+    /// Priorities that were told last.
+    priorities: Option<BTreeMap<String, i32>>,
 }
 
 impl Pods {
     /// Nothing was read yet.
     #[must_use]
     pub const fn new(membership: Membership) -> Self {
-        Self { membership, last: None, seen: BTreeSet::new() }
+        Self { membership, last: None, seen: BTreeSet::new(), priorities: None }
     }
 
     /// What the snapshot says; `None` while it does not know.
@@ -56,7 +60,11 @@ impl Pods {
             Some(list)
         };
         self.last = Some(members);
-        Some(Told { list, fault })
+        let priorities = cluster.priorities(&self.membership).filter(|now| self.priorities.as_ref() != Some(now));
+        if priorities.is_some() {
+            self.priorities.clone_from(&priorities);
+        }
+        Some(Told { list, priorities, fault })
     }
 
     fn list(&self, members: &Members) -> Vec<Discovered> {
@@ -69,13 +77,13 @@ impl Pods {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use super::*;
     use crate::kubernetes::cluster::Change;
     use crate::kubernetes::collection::{News, Scope};
     use crate::kubernetes::object::Named;
+    use crate::kubernetes::objective::InferenceObjective;
     use crate::kubernetes::pod::Pod;
 
     fn pods() -> Pods {
@@ -133,9 +141,31 @@ mod tests {
         assert_eq!(pods.read(&cluster), Some(Told::default()));
         tell(&mut cluster, News::Lost("refused".to_owned()));
         let fault = Some("Pod not followed: refused".to_owned());
-        assert_eq!(pods.read(&cluster), Some(Told { list: None, fault }));
+        assert_eq!(pods.read(&cluster), Some(Told { list: None, priorities: None, fault }));
         tell(&mut cluster, News::Reached);
         assert_eq!(pods.read(&cluster), Some(Told::default()));
+    }
+
+    #[test]
+    fn priorities_are_those_of_the_pools_own_objectives_and_told_when_they_change() {
+        let objective = |name: &str, pool: &str, priority| Named {
+            namespace: "n".into(),
+            name: name.into(),
+            read: Ok(Arc::new(InferenceObjective { pool: pool.to_owned(), priority })),
+        };
+        let mut pods = Pods::new(Membership::InferencePool { namespace: None, name: "llama".to_owned() });
+        let mut cluster = cluster(vec![]);
+        let scope = Scope::Namespace("n".into());
+        cluster.apply(&scope, Change::Pools(News::Listed(Vec::new())));
+        assert_eq!(pods.read(&cluster).unwrap().priorities, None, "not known yet");
+        let all = vec![objective("batch", "llama", -10), objective("other", "qwen", 5)];
+        cluster.apply(&scope, Change::Objectives(News::Listed(all)));
+        assert_eq!(pods.read(&cluster).unwrap().priorities, Some([("batch".to_owned(), -10)].into()));
+        assert_eq!(pods.read(&cluster).unwrap().priorities, None, "told already");
+        cluster.apply(&scope, Change::Objectives(News::Lost("refused".to_owned())));
+        assert_eq!(pods.read(&cluster).unwrap().priorities, None, "what was known stays");
+        cluster.apply(&scope, Change::Objectives(News::Changed(objective("batch", "qwen", 0))));
+        assert_eq!(pods.read(&cluster).unwrap().priorities, Some(BTreeMap::new()));
     }
 
     #[test]

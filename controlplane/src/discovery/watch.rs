@@ -2,6 +2,7 @@
 //! be read or parsed, or a cluster that cannot be reached, changes nothing: the last good list stays in force, the fault
 //! is logged once and shown in a metric.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use shared::clock::Timestamp;
@@ -68,6 +69,11 @@ impl Source {
                     warn!(pool = pool.name, error, "no newer endpoint list, the last good one stays");
                 }
                 fault = told.fault;
+                if let Some(priorities) = told.priorities
+                    && !self.update(Update::Objectives { pool: pool.name.clone(), priorities }).await
+                {
+                    return;
+                }
                 if let Some(list) = told.list {
                     listing.log(pool, &list);
                     let list = list.into_iter().map(|endpoint| (endpoint.address.clone(), endpoint)).collect();
@@ -87,7 +93,12 @@ impl Source {
 
     async fn tell(&self, pool: &Pool, shown: Vec<Discovered>) -> bool {
         self.targets.send_replace(Arc::new(shown.clone()));
-        self.updates.send(Update::Endpoints { pool: pool.name.clone(), endpoints: shown }).await.is_ok()
+        self.update(Update::Endpoints { pool: pool.name.clone(), endpoints: shown }).await
+    }
+
+    /// False when the datastore is gone.
+    async fn update(&self, update: Update) -> bool {
+        self.updates.send(update).await.is_ok()
     }
 }
 
@@ -122,7 +133,7 @@ impl Listing {
     /// What is new, if anything is.
     fn next(&mut self) -> Option<Told> {
         match self {
-            Self::Fixed(list) => list.take().map(|list| Told { list: Some(list), fault: None }),
+            Self::Fixed(list) => list.take().map(fresh),
             Self::Pods { pods, cluster } => {
                 let cluster = Arc::clone(&cluster.borrow_and_update());
                 pods.read(&cluster)
@@ -134,8 +145,8 @@ impl Listing {
                 let parsed = file.look()?.map_err(|error| error.to_string()).and_then(parse);
                 *read |= parsed.is_ok();
                 Some(match parsed {
-                    Ok(list) => Told { list: Some(list), fault: None },
-                    Err(error) => Told { list: None, fault: Some(error) },
+                    Ok(list) => fresh(list),
+                    Err(error) => Told { fault: Some(error), ..Told::default() },
                 })
             }
         }
@@ -161,6 +172,11 @@ impl Listing {
             Self::Fixed(_) | Self::File { .. } => info!(pool = pool.name, endpoints = list.len(), "endpoints listed"),
         }
     }
+}
+
+/// A source that knows of no objectives.
+fn fresh(list: Vec<Discovered>) -> Told {
+    Told { list: Some(list), priorities: Some(BTreeMap::new()), fault: None }
 }
 
 fn parse(bytes: Vec<u8>) -> Result<Vec<Discovered>, String> {

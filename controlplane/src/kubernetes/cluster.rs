@@ -1,6 +1,7 @@
 //! Everything known of the cluster at one moment, pure. Readers ask it who a pool's pods are and get, besides what is
 //! known, why that may be old: the two are told apart because old knowledge stays in force.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::collection::{Collection, Malformed, News, Objects, Scope};
@@ -167,6 +168,15 @@ impl Cluster {
             }
         };
         Some(Members { pods: Some(pods), pool, fault: pods_lost.or(fault) })
+    }
+
+    /// The priorities of the objectives that are for this pool, by name; `None`: not known yet.
+    #[must_use]
+    pub fn priorities(&self, membership: &Membership) -> Option<BTreeMap<String, i32>> {
+        let Membership::InferencePool { name, .. } = membership else { return Some(BTreeMap::new()) };
+        let objectives = self.objectives.of(membership.namespace(&self.own))?;
+        let its_own = objectives.iter().filter(|(_, objective)| objective.pool == *name);
+        Some(its_own.map(|(objective, read)| ((**objective).to_owned(), read.priority)).collect())
     }
 }
 

@@ -15,7 +15,7 @@ const BAND_REQUESTS: u64 = 5000;
 /// In the queue, when it is not said.
 const REQUEST_TTL: Duration = Duration::from_secs(60);
 
-/// What is held, for how long, and who is served next. Nothing executes it yet.
+/// What is held, for how long, and who is served next.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FlowControl {
     /// Is it asked for (feature gate `flowControl`)? Without it only sheddable requests are refused, by the detector.

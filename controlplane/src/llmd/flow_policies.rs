@@ -81,7 +81,7 @@ pub enum Detector {
         queue_depth: u32,
         /// 0..=1, above 0.
         kv_used: f64,
-        /// An endpoint with older metrics counts as full in llm-d, as unknown here.
+        /// An endpoint with older metrics counts as full, unless nothing is in flight there.
         stale_after: Duration,
         /// What a filter lets pass beyond the thresholds, as a share of them.
         headroom: f64,
@@ -142,18 +142,23 @@ impl Detector {
 
 /// Exact up to 2^53, far beyond what any endpoint has in flight.
 #[expect(clippy::cast_precision_loss, reason = "see above")]
-const fn whole(count: u64) -> f64 {
+pub(super) const fn whole(count: u64) -> f64 {
     count as f64
 }
 
 pub(super) fn make(kind: &str, with: &mut Parameters<'_>) -> Option<Made> {
-    let fairness = |policy| Made::new(Part::Fairness(policy), Fate::kept("fairness between flows"));
-    let ordering = |policy| Made::new(Part::Ordering(policy), Fate::kept("order within a flow"));
-    let limit = |policy| Made::new(Part::UsageLimit(policy), Fate::kept("how full the pool may be for a band"));
+    let fairness = |policy| Made::new(Part::Fairness(policy), Fate::Executed);
+    let ordering = |policy| Made::new(Part::Ordering(policy), Fate::Executed);
+    let limit = |policy| Made::new(Part::UsageLimit(policy), Fate::Executed);
     match kind {
         "global-strict-fairness-policy" => fairness(Fairness::GlobalStrict),
         "round-robin-fairness-policy" => fairness(Fairness::RoundRobin),
-        "program-aware-fairness" => fairness(least_attained(&mut with.fields)),
+        "program-aware-fairness" => Made::new(
+            Part::Fairness(least_attained(&mut with.fields)),
+            Fate::replaced(
+                "the same policy, with service in pod-seconds, charged when a request is sent and corrected at its end",
+            ),
+        ),
         "fcfs-ordering-policy" => ordering(Ordering::FirstCome),
         "edf-ordering-policy" => ordering(Ordering::EarliestDeadline),
         "slo-deadline-ordering-policy" => ordering(Ordering::SloDeadline),
@@ -177,7 +182,7 @@ pub(super) fn make(kind: &str, with: &mut Parameters<'_>) -> Option<Made> {
 
 fn detector(detector: Detector) -> Option<Made> {
     let parts = vec![Part::Detector(detector), Part::Filter(detector.filter())];
-    Some(Made::of(parts, Fate::kept("when the pool counts as full")))
+    Some(Made::of(parts, Fate::Executed))
 }
 
 fn least_attained(fields: &mut Fields<'_>) -> Fairness {

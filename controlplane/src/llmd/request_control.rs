@@ -13,13 +13,9 @@ pub(super) fn make(kind: &str, with: &mut Parameters<'_>) -> Option<Made> {
     match kind {
         "latency-slo-admitter" => {
             with.need(Data::Latency);
-            let fate = Fate::kept("refusing sheddable requests that no endpoint would serve in time");
-            Made::new(Part::Admitter(Admitter::LatencySlo), fate)
+            Made::new(Part::Admitter(Admitter::LatencySlo), Fate::Executed)
         }
-        "probabilistic-admitter" => Made::new(
-            Part::Admitter(probabilistic(with)),
-            Fate::kept("refusing sheddable requests by chance as the pool saturates"),
-        ),
+        "probabilistic-admitter" => Made::new(Part::Admitter(probabilistic(with)), Fate::Executed),
         "agent-identity" => {
             let extra = with.fields.texts("additionalSessionHeaders");
             let usual = AGENT_HEADERS.iter().map(|&header| header.to_owned());

@@ -307,7 +307,7 @@ fn a_header_handler_has_a_default_profile() {
 }
 
 #[test]
-fn flow_control_is_kept_with_its_policies_and_llm_ds_defaults() {
+fn flow_control_is_read_with_its_policies_and_llm_ds_defaults() {
     let plugins = "{type: queue-scorer}, {type: round-robin-fairness-policy}, {type: edf-ordering-policy}, \
         {type: priority-holdback-policy, parameters: {minCeiling: 0.5}}, {type: concurrency-detector, name: full}";
     let flow = "featureGates: [flowControl]\nflowControl:\n  maxBytes: 1Gi\n  maxRequests: 1k\n  defaultRequestTTL: 5s\n  \
@@ -345,14 +345,76 @@ fn flow_control_is_kept_with_its_policies_and_llm_ds_defaults() {
         eviction: true,
     };
     assert_eq!(got.flow_control, expected);
-    assert_eq!(fate(&got, "full"), "kept, not in force yet: when the pool counts as full");
-    assert!(got.report.warnings().iter().any(|warning| warning.starts_with("flow control is kept, not in force yet")));
+    for policy in ["full", "round-robin-fairness-policy", "edf-ordering-policy", "priority-holdback-policy"] {
+        assert_eq!(fate(&got, policy), "executed as it is");
+    }
 
     let usual_one = loaded(&document("{type: queue-scorer}", "queue-scorer", "")).flow_control;
     assert_eq!((usual_one.enabled, usual_one.request_ttl), (false, Some(Duration::from_secs(60))));
     assert_eq!((usual_one.no_endpoint_ttl, usual_one.default_band), (Some(Duration::from_secs(60)), usual));
     assert_eq!(usual_one.usage_limit, UsageLimit::Static { threshold: 1.0 });
     assert_eq!(usual_one.detector, Detector::USUAL);
+}
+
+#[test]
+fn flow_control_goes_to_gateways_with_a_band_for_every_priority() {
+    let plugins = "{type: queue-scorer}, {type: program-aware-fairness, parameters: {lasHalfLifeSeconds: 0}}, \
+        {type: edf-ordering-policy}, {type: priority-holdback-policy, parameters: {minCeiling: 0.4}}, \
+        {type: concurrency-detector, parameters: {concurrencyMode: hybrid, maxConcurrency: 7}}";
+    let flow = "featureGates: [flowControl]\nflowControl:\n  maxRequests: 1k\n  defaultRequestTTL: 5s\n  \
+        noEndpointRequestTTL: 0s\n  usageLimitPolicyPluginRef: priority-holdback-policy\n  \
+        saturationDetector: {pluginRef: concurrency-detector}\n  defaultPriorityBand: {maxRequests: 7}\n  \
+        defaultNegativePriorityBand: {orderingPolicyRef: edf-ordering-policy}\n  \
+        priorityBands: [{priority: 10, fairnessPolicyRef: program-aware-fairness}]";
+    let got = loaded(&document(plugins, "queue-scorer", flow));
+    let wire = got.flow_control.wire(&[0, -5, 3].into()).unwrap();
+    assert_eq!((wire.max_requests, wire.max_bytes, wire.skip), (1000, 0, 0));
+    assert!((wire.no_endpoint_ttl_seconds - 86_400.0).abs() < 1e-9, "for ever");
+    let concurrency = wire::Concurrency { requests: 7.0, tokens: 1e6 };
+    assert_eq!(wire.hold, Some(wire::flow_control::Hold::Concurrency(concurrency)));
+    let rows = |band: &wire::Band| (band.priority, band.max_requests, band.order(), band.fairness());
+    assert_eq!(
+        wire.bands.iter().map(rows).collect::<Vec<_>>(),
+        [
+            (10, 5000, wire::Order::FirstCome, wire::Fairness::LeastService),
+            (3, 7, wire::Order::FirstCome, wire::Fairness::Unfair),
+            (0, 7, wire::Order::FirstCome, wire::Fairness::Unfair),
+            (-5, 5000, wire::Order::EarliestExpiry, wire::Fairness::Unfair),
+        ]
+    );
+    let least = wire::LeastService { half_life_seconds: 0.0, service_weight: 0.8, wait_weight: 0.2 };
+    assert_eq!(wire.bands[0].least_service, Some(least));
+    let strict = |band: &wire::Band| band.min_share == 0.0 && !band.deadline && band.ttl_seconds == 5.0;
+    assert!(wire.bands.iter().all(strict), "{:?}", wire.bands);
+    assert_eq!(got.admission(true), None, "nobody is shed before it waits");
+}
+
+#[test]
+fn more_priorities_than_bands_lose_the_lowest_that_nobody_configured() {
+    let flow = "featureGates: [flowControl]\nflowControl: {priorityBands: [{priority: -1000}]}";
+    let got = loaded(&document("{type: queue-scorer}", "queue-scorer", flow));
+    let bands = got.flow_control.bands_for(&(-100..100).collect());
+    let priorities: Vec<i32> = bands.iter().map(|band| band.priority).collect();
+    let expected: Vec<i32> = (37..100).rev().chain([-1000]).collect();
+    assert_eq!(priorities, expected);
+}
+
+#[test]
+fn without_the_gate_the_detector_sheds_and_admitters_refuse() {
+    let plugins = "{type: queue-scorer}, {type: utilization-detector, parameters: {queueDepthThreshold: 9}}, \
+        {type: probabilistic-admitter, parameters: {k: 2}}, {type: latency-slo-admitter}";
+    let got = loaded(&document(plugins, "queue-scorer", ""));
+    assert_eq!(got.flow_control.wire(&[0].into()), None);
+    let admission = got.admission(false).unwrap();
+    let detector = wire::Utilization { queue_depth: 9.0, kv_share: 0.8, stale_after_ms: 200 };
+    assert_eq!(admission.shed, Some(wire::admission::Shed::Utilization(detector)));
+    let saturation = Some(wire::Utilization { queue_depth: 5.0, kv_share: 0.8, stale_after_ms: 0 });
+    assert_eq!(admission.chance, Some(wire::Chance { saturation, power: 5.0, k: 2.0 }));
+    assert!(admission.within_slo);
+    assert_eq!(got.admission(true), Some(wire::Admission { shed: None, ..admission }));
+    for plugin in ["utilization-detector", "probabilistic-admitter", "latency-slo-admitter"] {
+        assert_eq!(fate(&got, plugin), "executed as it is");
+    }
 }
 
 #[test]

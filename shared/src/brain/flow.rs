@@ -2,17 +2,21 @@
 //! verdict until the shell asks for it. A worker holds its own queue; what other workers and gateways do shows in the
 //! bookings, and in the mirror: between two words from the control plane, the others are taken to do as this worker does.
 
+mod admission;
 #[cfg(test)]
 mod at_rest;
 mod attempt;
 mod drain;
 mod held;
+mod saturation;
+mod sessions;
 mod turns;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use admission::Standing;
 #[cfg(test)]
 pub(crate) use at_rest::Left;
 pub use turns::{Turn, Turns};
@@ -20,16 +24,18 @@ pub use turns::{Turn, Turns};
 use super::{Brain, Prompt, Routed};
 use crate::api::{NoEndpointReason, Reject};
 use crate::clock::Timestamp;
+use crate::flow::ceiling::SoftCeilings;
 use crate::flow::gate::{self, Closed};
 use crate::flow::{Claim, Queue, Ticket, Waiting};
 use crate::identity::EndpointId;
 use crate::scheduling::{Decision, Request};
-use crate::table::flow::FlowControl;
+use crate::table::flow::{FlowControl, Hold};
 use crate::table::live::Work;
 use crate::table::{EndpointState, Pool};
 use attempt::Tried;
 use drain::Drain;
 use held::{Aim, Held};
+use sessions::Sessions;
 
 /// Nobody waits longer, whatever service level a client names: hosts end a stream on which nothing moves for so long.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
@@ -48,6 +54,11 @@ struct PoolFlow {
     /// Sent by this worker since the control plane last spoke.
     sent: BTreeMap<EndpointId, Work>,
     drain: Drain,
+    ceilings: SoftCeilings,
+    sessions: Sessions,
+    /// Has the pool no endpoint, and since when is that so?
+    empty: bool,
+    empty_since: Timestamp,
 }
 
 /// A request, as far as choosing and booking need it.
@@ -59,6 +70,10 @@ pub struct Trial<'a> {
     pub prompt: Prompt<'a>,
     /// Size, service levels and what else decides.
     pub request: Request<'a>,
+    /// What may be done to it.
+    pub standing: Standing,
+    /// Its session, if the pool counts these and it names one.
+    pub session: Option<&'a str>,
     /// Its first token will not be seen.
     pub whole_body: bool,
 }
@@ -72,8 +87,6 @@ pub struct Offer<'a> {
     pub may_wait: bool,
     /// Of its body.
     pub body_bytes: u64,
-    /// Of its objective.
-    pub priority: i32,
     /// Who shares with others.
     pub tenant: &'a str,
     /// Does it name a service level for the first token?
@@ -98,31 +111,91 @@ impl Brain {
     pub fn offer(&mut self, offer: &Offer<'_>, now: Timestamp) -> Offered {
         let trial = &offer.trial;
         let Some(pool) = self.pool(trial.pool) else { return Offered::NoPool };
-        let holds = offer.may_wait && !self.queueless;
-        let Some(control) = pool.settings.flow.clone().filter(|_| holds) else { return self.send(trial, now) };
-        let band = control.band_of(offer.priority);
+        let control = pool.settings.flow.clone().filter(|_| offer.may_wait);
+        if offer.may_wait && self.sheds(trial, now) {
+            return Offered::Refused(self.saturated(trial.pool, trial.request.seed, now));
+        }
+        let Some(control) = control else { return self.send(trial, now) };
+        let band = control.band_of(trial.standing.priority);
+        let limit = self.limit_of(trial.pool, &control, band, now);
+        if self.queueless {
+            return self.send_or_shed(trial, &control, (limit, band), now);
+        }
+        self.follow_regime(trial.pool, &control, now);
         let claim = Claim { band, tenant: offer.tenant.to_owned() };
+        if self.stops_at_the_door(trial, &control, now) {
+            return self.wait_for_its_session(offer, &control, claim, now);
+        }
         let ahead = self.queue(trial.pool).and_then(Queue::highest);
         if ahead.is_some_and(|highest| highest <= band) {
             return self.wait(offer, &control, (claim, None), now);
         }
-        match self.attempt(trial, &control, (limit_of(&control, band), band), now, now) {
+        match self.attempt(trial, &control, (limit, band), now, now) {
             Tried::Go(decision) => {
                 let routed = self.dispatch(trial, &control, (claim, None), *decision, now);
                 routed.map_or(Offered::NoPool, |routed| Offered::Routed(Box::new(routed)))
             }
-            Tried::Late => Offered::Refused(self.too_late(trial.pool, trial.request.seed, now)),
+            Tried::Refused => Offered::Refused(self.saturated(trial.pool, trial.request.seed, now)),
             Tried::Closed(aim) => self.wait(offer, &control, (claim, Some(aim)), now),
         }
     }
 
+    /// Nobody can wait here: what is sheddable and would have to is refused.
+    fn send_or_shed(
+        &mut self,
+        trial: &Trial<'_>,
+        control: &FlowControl,
+        (limit, band): (f64, usize),
+        now: Timestamp,
+    ) -> Offered {
+        if trial.standing.is_sheddable() {
+            match self.attempt(trial, control, (limit, band), now, now) {
+                Tried::Closed(Aim { why: Closed::NoEndpoint, .. }) | Tried::Go(_) => {}
+                Tried::Refused | Tried::Closed(_) => {
+                    return Offered::Refused(self.saturated(trial.pool, trial.request.seed, now));
+                }
+            }
+        }
+        self.send(trial, now)
+    }
+
     /// Without flow control.
     fn send(&mut self, trial: &Trial<'_>, now: Timestamp) -> Offered {
-        match self.route(trial.pool, &trial.prompt, &trial.request, trial.whole_body, now) {
-            None => Offered::NoPool,
-            Some(Err(none)) => Offered::Refused((&none).into()),
-            Some(Ok(routed)) => Offered::Routed(Box::new(routed)),
+        let name = trial.pool;
+        let decision = match self.decide(name, &trial.prompt, &trial.request, now) {
+            None => return Offered::NoPool,
+            Some(Err(none)) => return Offered::Refused((&none).into()),
+            Some(Ok(decision)) => decision,
+        };
+        if self.denies(trial, &decision, now) {
+            return Offered::Refused(self.saturated(name, trial.request.seed, now));
         }
+        let routed = self.book(name, &trial.prompt, &trial.request, trial.whole_body, (decision, now));
+        routed.map_or(Offered::NoPool, |routed| Offered::Routed(Box::new(routed)))
+    }
+
+    /// Sees whether the pool is empty: then requests wait for as long as that may take, and when it is no more, their time
+    /// begins anew.
+    fn follow_regime(&mut self, name: &str, control: &FlowControl, now: Timestamp) {
+        let Some(ttl) = control.no_endpoint_ttl else { return };
+        let empty = self.pool(name).is_some_and(is_empty);
+        let flow = self.flows.pools.entry(name.to_owned()).or_default();
+        if flow.empty != empty {
+            (flow.empty, flow.empty_since) = (empty, now);
+            flow.queue.renew(control, |band| now.after(if empty { ttl } else { band.ttl }));
+        }
+    }
+
+    /// Up to which share of the hold's limits requests of `band` go now.
+    fn limit_of(&mut self, name: &str, control: &FlowControl, band: usize, now: Timestamp) -> f64 {
+        let given = control.bands.get(band).map_or(1.0, |band| band.limit);
+        let Hold::Saturation(detector) = control.hold else { return given };
+        if !control.soft_ceilings {
+            return given;
+        }
+        let saturation = self.saturation(name, &detector, now).unwrap_or(1.0);
+        let flow = self.flows.pools.entry(name.to_owned()).or_default();
+        flow.ceilings.limit(saturation, band, control.bands.len())
     }
 
     fn wait(
@@ -134,28 +207,62 @@ impl Brain {
     ) -> Offered {
         let trial = &offer.trial;
         let ttl = self.time_to_wait(trial, control, claim.band);
+        let waiting = self.place(offer, (claim, aim), ttl, now);
+        let ticket = waiting.ticket;
+        let flow = self.flows.pools.entry(trial.pool.to_owned()).or_default();
+        flow.queue.align(control);
+        match flow.queue.push(waiting, control) {
+            Ok(()) => Offered::Waits(ticket),
+            Err(_) if flow.empty => Offered::Refused(Reject::NoEndpoint { reason: NoEndpointReason::EmptyPool }),
+            Err(_) => Offered::Refused(self.saturated(trial.pool, trial.request.seed, now)),
+        }
+    }
+
+    fn wait_for_its_session(
+        &mut self,
+        offer: &Offer<'_>,
+        control: &FlowControl,
+        claim: Claim,
+        now: Timestamp,
+    ) -> Offered {
+        let ttl = control.sessions.as_ref().map(|cap| cap.ttl).unwrap_or_default();
+        let full = control.limits.requests.is_some_and(|most| self.waiting(offer.trial.pool) >= most);
+        if full {
+            return Offered::Refused(self.saturated(offer.trial.pool, offer.trial.request.seed, now));
+        }
+        let waiting = self.place(offer, (claim, None), ttl, now);
+        let ticket = waiting.ticket;
+        self.wait_at_the_door(waiting, offer.trial.pool);
+        Offered::Waits(ticket)
+    }
+
+    /// The next place in a queue.
+    fn place(
+        &mut self,
+        offer: &Offer<'_>,
+        (claim, aim): (Claim, Option<Aim>),
+        ttl: Duration,
+        now: Timestamp,
+    ) -> Waiting<Held> {
+        let trial = &offer.trial;
         let own_deadline = Duration::try_from_secs_f64(trial.request.demand.slo_ttft).ok();
-        let flows = &mut self.flows;
-        flows.tickets += 1;
-        let ticket = Ticket(flows.tickets);
-        let waiting = Waiting {
-            ticket,
+        self.flows.tickets += 1;
+        Waiting {
+            ticket: Ticket(self.flows.tickets),
             claim,
             arrived: now,
             expires: now.after(ttl),
             deadline: own_deadline.filter(|_| offer.has_deadline).map(|wait| now.after(wait)),
             bytes: offer.body_bytes,
             load: Held::new(trial, aim),
-        };
-        let flow = flows.pools.entry(trial.pool.to_owned()).or_default();
-        flow.queue.align(control);
-        match flow.queue.push(waiting, control) {
-            Ok(()) => Offered::Waits(ticket),
-            Err(_) => Offered::Refused(self.too_late(trial.pool, trial.request.seed, now)),
         }
     }
 
     fn time_to_wait(&self, trial: &Trial<'_>, control: &FlowControl, band: usize) -> Duration {
+        let empty = self.flows.pools.get(trial.pool).is_some_and(|flow| flow.empty);
+        if let Some(ttl) = control.no_endpoint_ttl.filter(|_| empty) {
+            return ttl;
+        }
         let Some(band) = control.bands.get(band) else { return Duration::ZERO };
         if !band.deadline {
             return band.ttl;
@@ -182,7 +289,8 @@ impl Brain {
 
     fn dissolve(&mut self, name: &str, now: Timestamp) {
         let Some(mut flow) = self.flows.pools.remove(name) else { return };
-        for waiting in flow.queue.expired(Timestamp::from_nanos(u64::MAX)) {
+        let waiting = flow.queue.expired(Timestamp::from_nanos(u64::MAX)).into_iter();
+        for waiting in waiting.chain(flow.sessions.into_door()) {
             let turn = match self.send(&waiting.load.trial(name), now) {
                 Offered::Routed(routed) => Turn::Go(routed),
                 Offered::Refused(reject) => Turn::Refused(reject),
@@ -193,11 +301,16 @@ impl Brain {
     }
 
     fn pump_pool(&mut self, name: &str, control: &Arc<FlowControl>, now: Timestamp) {
+        self.follow_regime(name, control, now);
         self.refuse_expired(name, control, now);
+        self.open_door(name, control, now);
         let mut tried = Vec::new();
         while let Some(top) = self.queue(name).and_then(Queue::highest) {
             let owed = self.queue(name).and_then(|queue| queue.owed(top, &tried));
-            let (band, limit) = owed.map_or((top, limit_of(control, top)), |band| (band, 1.0));
+            let (band, limit) = match owed {
+                Some(band) => (band, 1.0),
+                None => (top, self.limit_of(name, control, top, now)),
+            };
             if !self.serve_one(name, control, (band, limit), now) {
                 if owed.is_none() {
                     return;
@@ -238,11 +351,12 @@ impl Brain {
         (band, limit): (usize, f64),
         now: Timestamp,
     ) -> bool {
+        let since = self.flows.pools.get(name).map(|flow| flow.empty_since).unwrap_or_default();
         for nth in 0..=control.skip {
             let Some(waiting) = self.queue(name).and_then(|queue| queue.nth(band, nth, control, now)) else {
                 return false;
             };
-            let (ticket, arrived, trial) = (waiting.ticket, waiting.arrived, waiting.load.trial(name));
+            let (ticket, arrived, trial) = (waiting.ticket, waiting.arrived.max(since), waiting.load.trial(name));
             if waiting.load.aim.is_some_and(|aim| self.still_closed((&trial, aim), control, limit, now)) {
                 continue;
             }
@@ -253,8 +367,8 @@ impl Brain {
                     }
                     continue;
                 }
-                Tried::Late => {
-                    let reject = self.too_late(name, trial.request.seed, now);
+                Tried::Refused => {
+                    let reject = self.saturated(name, trial.request.seed, now);
                     self.leave(name, ticket);
                     self.flows.turns.put(ticket, Turn::Refused(reject));
                 }
@@ -304,7 +418,8 @@ impl Brain {
             queued_tokens: routed.uncached_tokens,
             context_tokens: routed.context_tokens,
         });
-        routed.charged = Some(Charged { claim, cost, waited: waited_since.map(|since| now.since(since)) });
+        let session = self.session_sent(trial, control, now);
+        routed.charged = Some(Charged { claim, cost, waited: waited_since.map(|since| now.since(since)), session });
         Some(routed)
     }
 
@@ -333,24 +448,30 @@ impl Brain {
     }
 
     /// A client that waited is gone.
-    pub fn abandon(&mut self, name: &str, ticket: Ticket) {
+    pub fn abandon(&mut self, name: &str, ticket: Ticket, now: Timestamp) {
         self.leave(name, ticket);
+        if let Some(flow) = self.flows.pools.get_mut(name) {
+            flow.sessions.leave(ticket);
+        }
         if let Some(Turn::Go(routed)) = self.flows.turns.take(ticket) {
             self.ledger.release(routed.ticket);
+            if let Some(charged) = &routed.charged {
+                self.session_ended(name, charged, None, now);
+            }
         }
     }
 
     /// Requests of the pool called `name` that wait in this worker.
     #[must_use]
     pub fn waiting(&self, name: &str) -> usize {
-        self.queue(name).map_or(0, Queue::len)
+        self.flows.pools.get(name).map_or(0, |flow| flow.queue.len() + flow.sessions.waiting())
     }
 
     fn leave(&mut self, name: &str, ticket: Ticket) -> Option<Waiting<Held>> {
         self.flows.pools.get_mut(name)?.queue.take(ticket)
     }
 
-    fn too_late(&self, name: &str, seed: u64, now: Timestamp) -> Reject {
+    fn saturated(&self, name: &str, seed: u64, now: Timestamp) -> Reject {
         Reject::Saturated { retry_after: self.retry_after(name, seed, now) }
     }
 
@@ -361,12 +482,12 @@ impl Brain {
     }
 }
 
-fn limit_of(control: &FlowControl, band: usize) -> f64 {
-    control.bands.get(band).map_or(1.0, |band| band.limit)
-}
-
 fn any_ready(pool: &Pool) -> bool {
     pool.endpoints().any(|(_, endpoint)| endpoint.state == EndpointState::Ready)
+}
+
+fn is_empty(pool: &Pool) -> bool {
+    pool.endpoints().all(|(_, endpoint)| endpoint.state == EndpointState::Draining)
 }
 
 fn unknown_pool(name: &str) -> Turn {
@@ -382,4 +503,6 @@ pub struct Charged {
     pub cost: f64,
     /// How long it waited; `None`: not at all.
     pub waited: Option<Duration>,
+    /// Its session, if these are counted.
+    pub session: Option<String>,
 }

@@ -14,7 +14,7 @@ use crate::scheduling::cost::Supply;
 use crate::scheduling::{Local, supply};
 use crate::table::live::{LivePool, Scrape, Work};
 use crate::table::residency::Depth;
-use crate::table::{EndpointState, Pool};
+use crate::table::{Endpoint, EndpointState, Pool};
 
 /// Other gateways' bookings count in full to this age ...
 const FRESH: Duration = Duration::from_millis(500);
@@ -165,6 +165,25 @@ impl Brain {
         let kv_used = fresh.map_or(0.0, |scrape| scrape.kv_used);
         let local = Local { work, kv_used, scraped: fresh, ..Local::default() };
         Some(supply(&rows.pool, slot, &local))
+    }
+
+    /// Each endpoint of the pool called `name`, with everybody's work on it and its last scrape with its age, however old.
+    pub(super) fn sights<'a>(
+        &'a self,
+        name: &str,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (&'a Endpoint, Work, Option<(Scrape, Duration)>)> + use<'a> {
+        let (pool, rows) = (self.pool(name), self.live.get(name));
+        let numbers = self.slots.get(name).map_or(&[][..], |slots| &slots.numbers);
+        let silence = rows.map_or(Duration::MAX, |rows| now.since(rows.received));
+        let weight = weight_at(silence);
+        pool.into_iter().flat_map(Pool::endpoints).map(move |(slot, endpoint)| {
+            let row = rows.map(|rows| rows.pool.endpoint(slot)).unwrap_or_default();
+            let own = numbers.get(slot.index()).copied().flatten();
+            let own = own.map(|number| self.ledger.in_process(number)).unwrap_or_default();
+            let age = |scrape: Scrape| silence.saturating_add(Duration::from_millis(u64::from(scrape.age_ms)));
+            (endpoint, own.plus(row.others.scaled(weight)), row.scrape.map(|scrape| (scrape, age(scrape))))
+        })
     }
 
     /// What this process has on `endpoint`.

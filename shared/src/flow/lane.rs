@@ -4,17 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::{Ticket, Waiting};
 use crate::clock::Timestamp;
-use crate::table::flow::{Band, Fairness, Order};
+use crate::table::flow::{Band, Fairness, LeastService, Order};
 
 /// What a band can be owed, pod-seconds, and what it can owe.
 const MOST_CREDIT: f64 = 0.5;
 const LEAST_CREDIT: f64 = -1.0;
 /// Tenants of whom nobody waits are forgotten when there are more of them than this.
 const REMEMBERED: usize = 1024;
-/// `Fairness::LeastService` forgets half of a tenant's service in this time, seconds.
-const HALF_LIFE: f64 = 60.0;
-/// ... and weighs service against the time that its first request has waited.
-const SERVICE_WEIGHT: f64 = 0.8;
 
 #[derive(Debug)]
 pub(super) struct Lane<T> {
@@ -61,8 +57,13 @@ impl<T> Default for Tenant<T> {
 }
 
 impl<T> Tenant<T> {
-    fn lately(&self, now: Timestamp) -> f64 {
-        self.lately * libm::exp2(-now.since(self.at).as_secs_f64() / HALF_LIFE)
+    fn lately(&self, how: &LeastService, now: Timestamp) -> f64 {
+        let kept = how.half_life.map_or(1.0, |half| libm::exp2(-now.since(self.at).as_secs_f64() / half));
+        self.lately * kept
+    }
+
+    fn first_waits(&self, now: Timestamp) -> f64 {
+        self.waiting.front().map_or(0.0, |first| now.since(first.arrived).as_secs_f64())
     }
 }
 
@@ -117,14 +118,12 @@ impl<T> Lane<T> {
         };
         match fairness {
             Fairness::PodSeconds | Fairness::None => least(&|tenant| tenant.service),
-            Fairness::LeastService => {
-                let most = asking.clone().map(|(_, tenant)| tenant.lately(now)).fold(f64::MIN_POSITIVE, f64::max);
-                let waits = |tenant: &Tenant<T>| {
-                    tenant.waiting.front().map_or(0.0, |first| now.since(first.arrived).as_secs_f64())
-                };
-                let longest = asking.clone().map(|(_, tenant)| waits(tenant)).fold(f64::MIN_POSITIVE, f64::max);
+            Fairness::LeastService(how) => {
+                let service = extent(asking.clone().map(|(_, tenant)| tenant.lately(&how, now)));
+                let waits = extent(asking.clone().map(|(_, tenant)| tenant.first_waits(now)));
                 least(&|tenant| {
-                    SERVICE_WEIGHT * tenant.lately(now) / most - (1.0 - SERVICE_WEIGHT) * waits(tenant) / longest
+                    how.service_weight * scaled(tenant.lately(&how, now), service)
+                        - how.wait_weight * scaled(tenant.first_waits(now), waits)
                 })
             }
             Fairness::RoundRobin => {
@@ -166,6 +165,14 @@ impl<T> Lane<T> {
         late
     }
 
+    pub(super) fn renew(&mut self, band: &Band, expires: Timestamp) {
+        for tenant in self.tenants.values_mut() {
+            tenant.waiting.iter_mut().for_each(|waiting| waiting.expires = expires);
+            tenant.waiting.make_contiguous().sort_by_key(|waiting| rank(waiting, band.order));
+        }
+        self.earliest = expires;
+    }
+
     /// Only who waits is owed anything.
     pub(super) fn earn(&mut self, share: f64) {
         self.credit = if self.waiting == 0 { self.credit.min(0.0) } else { (self.credit + share).min(MOST_CREDIT) };
@@ -178,7 +185,8 @@ impl<T> Lane<T> {
         row.service = row.service.max(reached);
         self.reached = reached.max(row.service);
         row.service += cost;
-        (row.lately, row.at) = (row.lately(now) + cost, now);
+        let how = if let Fairness::LeastService(how) = band.fairness { how } else { LeastService::default() };
+        (row.lately, row.at) = (row.lately(&how, now) + cost, now);
         if band.fairness == Fairness::RoundRobin {
             tenant.clone_into(&mut self.last);
         }
@@ -204,6 +212,16 @@ impl<T> Lane<T> {
             row.lately = (row.lately + difference).max(0.0);
         }
     }
+}
+
+/// The least and the most.
+fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| (least.min(value), most.max(value)))
+}
+
+/// 0 for the least, 1 for the most; a half when they are the same.
+fn scaled(value: f64, (least, most): (f64, f64)) -> f64 {
+    if most > least { (value - least) / (most - least) } else { 0.5 }
 }
 
 /// The smaller goes first.

@@ -4,7 +4,7 @@ use std::time::Duration;
 use proptest::prelude::{Strategy, any, prop_oneof, proptest};
 
 use super::*;
-use crate::table::flow::{Band, Fairness, Hold, Order};
+use crate::table::flow::{Fairness, Hold, LeastService, Order};
 use crate::testing::at;
 
 fn band(order: Order, fairness: Fairness) -> Band {
@@ -22,7 +22,15 @@ fn band(order: Order, fairness: Fairness) -> Band {
 
 fn control(bands: Vec<Band>) -> FlowControl {
     let hold = Hold::Prediction { token_budget: 8192.0, tpot: true };
-    FlowControl { bands, limits: Limits::default(), hold, skip: 8 }
+    FlowControl {
+        bands,
+        limits: Limits::default(),
+        hold,
+        skip: 8,
+        no_endpoint_ttl: None,
+        soft_ceilings: false,
+        sessions: None,
+    }
 }
 
 fn waiting(number: u64, band: usize, tenant: &str) -> Waiting<u64> {
@@ -130,7 +138,7 @@ fn round_robin_takes_turns_by_request_and_none_goes_by_order_alone() {
 
 #[test]
 fn least_service_prefers_who_had_less_lately() {
-    let control = control(vec![band(Order::FirstCome, Fairness::LeastService)]);
+    let control = control(vec![band(Order::FirstCome, Fairness::LeastService(LeastService::default()))]);
     let mut queue = queue(&control, vec![waiting(1, 0, "a"), waiting(2, 0, "b")]);
     queue.charge(&Claim { band: 0, tenant: "a".to_owned() }, 10.0, &control, at(0));
     assert_eq!(queue.nth(0, 0, &control, at(100)).unwrap().load, 2);
@@ -228,7 +236,7 @@ proptest! {
             proptest::strategy::Just(Fairness::PodSeconds),
             proptest::strategy::Just(Fairness::None),
             proptest::strategy::Just(Fairness::RoundRobin),
-            proptest::strategy::Just(Fairness::LeastService),
+            proptest::strategy::Just(Fairness::LeastService(LeastService::default())),
         ],
     ) {
         let mut control = control(vec![band(order, fairness); 3]);

@@ -7,6 +7,9 @@ use crate::testing::{CHAT, Driven, at, brain, chat_body, pool, post};
 use crate::wire;
 use crate::wire::flow_control::Hold;
 
+mod llm_d;
+mod sessions;
+
 fn band(priority: i32, ttl_seconds: f64) -> wire::Band {
     wire::Band { priority, limit: 1.0, ttl_seconds, deadline: true, ..wire::Band::default() }
 }
@@ -251,7 +254,7 @@ fn a_full_queue_refuses_at_once() {
 fn llm_ds_detectors_hold_too() {
     for hold in [
         Hold::Concurrency(wire::Concurrency { requests: 1.0, tokens: 0.0 }),
-        Hold::Utilization(wire::Utilization { queue_depth: 1.0, kv_share: 0.8 }),
+        Hold::Utilization(wire::Utilization { queue_depth: 1.0, kv_share: 0.8, stale_after_ms: 0 }),
     ] {
         let mut brain = held(&[1, 2], wire::FlowControl { hold: Some(hold), ..flow(vec![band(0, 9.0)]) });
         let mut all: Vec<Driven> = (0..2).map(|n| ask(&mut brain, &format!("r{n}"), "", 0)).collect();
@@ -291,10 +294,13 @@ fn without_flow_control_from_now_on_everybody_goes() {
 proptest! {
     #[test]
     fn whatever_happens_nobody_is_stuck_and_everything_comes_back(
+        way in 0usize..3,
         steps in proptest::collection::vec((any::<u8>(), 0u64..200), 0..120),
     ) {
         let bands = vec![band(10, 0.4), wire::Band { min_share: 0.2, ..band(0, 0.3) }, wire::Band { deadline: false, ..band(-10, 1.0) }];
-        let mut brain = held(&[1, 2], wire::FlowControl { max_requests: 12, ..flow(bands) });
+        let mut brain = held(&[1, 2], in_one_of_ways(way, wire::FlowControl { max_requests: 12, ..flow(bands) }));
+        sessions::live(&mut brain, 0);
+        let (mut version, mut empty) = (1, false);
         let (mut now, mut live): (u64, Vec<Driven>) = (0, Vec::new());
         let mut places: std::collections::BTreeMap<Ticket, usize> = std::collections::BTreeMap::new();
         for (number, (choice, wait)) in (0..).zip(steps) {
@@ -302,7 +308,9 @@ proptest! {
             match choice % 4 {
                 0 | 1 => {
                     let objective = ["vip", "", "batch"][usize::from(choice) / 4 % 3];
-                    let driven = ask(&mut brain, &format!("r{number}"), objective, now);
+                    let (name, session) = (format!("r{number}"), format!("s{}", choice / 64));
+                    let headers = [("x-request-id", name.as_str()), ("x-llm-d-inference-objective", objective), ("x-conversation", &session)];
+                    let driven = post(&mut brain, CHAT, &headers, chat_body("m", &name).as_bytes(), at(now));
                     if driven.lifecycle.is_queued() {
                         places.insert(ticket(&driven), live.len());
                     }
@@ -314,6 +322,10 @@ proptest! {
                         driven.on(Input::Ended, &mut brain, at(now));
                     }
                 }
+                _ if choice < 32 => {
+                    (version, empty) = (version + 1, !empty);
+                    llm_d::come_and_go(&mut brain, version, empty);
+                }
                 _ => {}
             }
             brain.pump(at(now));
@@ -324,16 +336,34 @@ proptest! {
             }
         }
         // The longest time to wait has passed: whoever still waited was told.
-        brain.pump(at(now + 2000));
+        brain.pump(at(now + 1500));
+        brain.pump(at(now + 4000));
         for place in brain.turns() {
-            live[places[&place]].on(Input::Turn, &mut brain, at(now + 2000));
+            live[places[&place]].on(Input::Turn, &mut brain, at(now + 4000));
         }
         assert!(live.iter().all(|driven| !driven.lifecycle.is_queued()));
         assert_eq!(brain.waiting("p"), 0);
         for driven in &mut live {
-            driven.on(Input::Ended, &mut brain, at(now + 2000));
+            driven.on(Input::Ended, &mut brain, at(now + 4000));
         }
         assert_eq!(brain.ledger.in_flight(), 0);
         assert_eq!(brain.ledger.busy().count(), 0);
+        assert_eq!(brain.session_requests("p"), 0);
+    }
+}
+
+/// `flow` as it is, by llm-d's rules, or with a cap on sessions.
+fn in_one_of_ways(way: usize, flow: wire::FlowControl) -> wire::FlowControl {
+    let hold = Some(Hold::Concurrency(wire::Concurrency { requests: 2.0, tokens: 0.0 }));
+    let sessions = wire::Sessions {
+        header: "x-conversation".to_owned(),
+        capacity_share: 0.3,
+        ttl_seconds: 1.0,
+        idle_seconds: 0.3,
+    };
+    match way {
+        0 => flow,
+        1 => wire::FlowControl { hold, skip: 0, soft_ceilings: true, no_endpoint_ttl_seconds: 1.0, ..flow },
+        _ => wire::FlowControl { sessions: Some(sessions), no_endpoint_ttl_seconds: 1.0, ..flow },
     }
 }

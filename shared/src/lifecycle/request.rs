@@ -7,7 +7,7 @@ use super::reader::Reader;
 use super::wanted::{Called, Chain, Sight, Wanted, request, unread};
 use super::{Ask, Effect, Event, Lifecycle, Phase, Plan, Queued, Reading, Sent, Step};
 use crate::api::{ApiKind, BodyUse, Call, Dialect, NameRestorer, Reject, reply};
-use crate::brain::flow::{Offer, Offered, Trial, Turn};
+use crate::brain::flow::{Offer, Offered, Standing, Trial, Turn};
 use crate::brain::{Brain, Routed};
 use crate::clock::Timestamp;
 use crate::headers;
@@ -101,7 +101,9 @@ pub(super) fn ask(headers: &[(&[u8], &[u8])], plan: &Plan, brain: &Brain, now: T
     let first = |names: [&str; 2]| names.into_iter().find_map(|name| value(headers, name)).and_then(number);
     let seconds = |names| first(names).filter(|&ms| ms > 0.0).map(|ms| ms / 1000.0);
     let pool = plan.pool.as_deref().or_else(|| brain.pool_for(None));
-    let session_header = pool.and_then(|name| brain.pool(name)?.settings.session_header.as_deref());
+    let settings = pool.and_then(|name| brain.pool(name)).map(|pool| &pool.settings);
+    let session_header = settings.and_then(|settings| settings.session_header.as_deref());
+    let cap = settings.and_then(|settings| settings.flow.as_ref()?.sessions.as_ref());
     let text = |names: [&str; 2]| {
         let named = names.into_iter().find_map(|name| value(headers, name)).map(name_of);
         named.filter(|name| !name.is_empty())
@@ -118,6 +120,7 @@ pub(super) fn ask(headers: &[(&[u8], &[u8])], plan: &Plan, brain: &Brain, now: T
         seed: xxh64(request_id, if request_id.is_empty() { now.as_nanos() } else { 0 }),
         objective: text(headers::OBJECTIVE),
         tenant: text(headers::FAIRNESS_ID).unwrap_or_else(|| headers::DEFAULT_FAIRNESS_ID.to_owned()),
+        session_name: cap.and_then(|cap| value(headers, &cap.header)).map(name_of).filter(|name| !name.is_empty()),
         body_bytes: 0,
         resizable: model.is_some() || rewrites(plan, brain),
         model,
@@ -162,13 +165,18 @@ fn send(ask: Ask, wanted: Result<Wanted, Reject>, step: &mut Step<'_>) -> Phase 
         pool: &wanted.pool,
         prompt: wanted.prompt(),
         request: request(&ask, &wanted, plan, step.brain),
+        standing: Standing {
+            // Only inference is shed.
+            priority: priority.filter(|_| wanted.watch.is_some()).unwrap_or(0),
+            names_slo: ask.slo_ttft.is_some() || ask.slo_tpot.is_some(),
+        },
+        session: ask.session_name.as_deref(),
         whole_body: wanted.whole_body(),
     };
     let offer = Offer {
         trial,
         may_wait: wanted.watch.is_some(),
         body_bytes: ask.body_bytes,
-        priority: priority.unwrap_or(0),
         tenant: &ask.tenant,
         has_deadline: ask.slo_ttft.is_some(),
     };

@@ -126,13 +126,16 @@ pub(super) fn end(phase: Phase, step: &mut Step<'_>) {
     match phase {
         Phase::Reading(reading) => reading.reader.shelve(step.brain),
         Phase::Queued(queued) => {
-            step.brain.abandon(&queued.wanted.pool, queued.ticket);
+            step.brain.abandon(&queued.wanted.pool, queued.ticket, step.now);
             if let Some(paid) = queued.paid {
                 paid.give_back(&queued.wanted.pool, step.brain, step.now);
             }
         }
         Phase::Sent(sent) => {
             step.brain.ledger.release(sent.routed.ticket);
+            if let Some(charged) = &sent.routed.charged {
+                step.brain.session_ended(&sent.pool, charged, None, step.now);
+            }
             // An engine may have worked on it: who goes away before every answer does not go for free.
             if let Some(paid) = sent.paid {
                 paid.settle(&sent.pool, (None, 0), step.brain, step.now);
@@ -160,6 +163,10 @@ fn finish(answering: Answering, ending: Ending, step: &mut Step<'_>) {
     let belief = routed.belief;
     let as_chosen = routed.choices.first() == Some(&answering.by);
     step.brain.ledger.release(routed.ticket);
+    if let Some(charged) = &routed.charged {
+        let context = usage.prompt_tokens.map(|prompt| f64::from(prompt) + f64::from(to_u32(output)));
+        step.brain.session_ended(&pool, charged, context, step.now);
+    }
     if let (Some(charged), Some(prompt), Ending::Whole) = (&routed.charged, usage.prompt_tokens, ending) {
         let uncached = prompt.saturating_sub(usage.cached_tokens.unwrap_or(belief.cached));
         let rates = step.brain.live(&pool).map(|live| live.rates).unwrap_or_default();

@@ -68,7 +68,8 @@ fn rows(name: &str) -> wire::PoolChange {
         band(-10, 0.6),
     ];
     let hold = Some(Hold::Prediction(wire::Prediction { token_budget: 200.0, ignore_tpot: false }));
-    let flow = wire::FlowControl { bands, hold, max_requests: 40, max_bytes: 4000, skip: 4 };
+    let flow =
+        wire::FlowControl { bands, hold, max_requests: 40, max_bytes: 4000, skip: 4, ..wire::FlowControl::default() };
     let objective = |name: &str, priority| wire::Objective { name: name.to_owned(), priority };
     let (ports, models, flow): (&[u16], _, _) =
         if name == "held" { (&[1, 2, 3, 4], ["m"], Some(flow)) } else { (&[3, 4, 5], ["n"], None) };

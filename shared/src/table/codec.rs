@@ -176,6 +176,7 @@ fn settings(raw: wire::PoolSettings) -> Result<PoolSettings, Malformed> {
         profile: raw.profile.map(profile::profile).transpose()?.map(Arc::new),
         flow: raw.flow.map(flow::flow).transpose()?.map(Arc::new),
         budgets: budgets(raw.budgets)?,
+        admission: raw.admission.map(flow::admission).transpose()?,
         objectives: raw.objectives.into_iter().map(|objective| (objective.name, objective.priority)).collect(),
         rewrites: Arc::new(rewrite::rewrites(raw.rewrites)?),
         first_token_timeout: duration(raw.first_token_timeout_seconds, "settings.first_token_timeout_seconds")?,

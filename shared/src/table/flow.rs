@@ -13,6 +13,25 @@ pub struct FlowControl {
     pub hold: Hold,
     /// Requests of the same tenant that may overtake one that waits for its endpoint.
     pub skip: usize,
+    /// How long a request waits for a pool without endpoints; `None`: as long as for a busy one.
+    pub no_endpoint_ttl: Option<Duration>,
+    /// The limit of a band falls as the pool fills (`flow::ceiling`).
+    pub soft_ceilings: bool,
+    /// Let new sessions wait while those that live fill the caches.
+    pub sessions: Option<SessionCap>,
+}
+
+/// The cap on live sessions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionCap {
+    /// Header that names a session, lower case.
+    pub header: String,
+    /// Part of all KV caches that the contexts of live sessions may fill.
+    pub capacity_share: f64,
+    /// A session that waited so long is refused.
+    pub ttl: Duration,
+    /// A session lives so long after its last answer.
+    pub idle: Duration,
 }
 
 /// How much may wait in one worker; `None`: any number.
@@ -29,7 +48,7 @@ pub struct Limits {
 pub struct Band {
     /// The least priority in it, except in the last.
     pub priority: i32,
-    /// Share of the hold's limits up to which its requests go, 0..=1.
+    /// Share of the hold's limits up to which its requests go; 0: none ever goes.
     pub limit: f64,
     /// Share of the work that it gets at least while it waits, 0..1.
     pub min_share: f64,
@@ -58,7 +77,7 @@ pub enum Order {
 }
 
 /// Between the tenants of a band.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Fairness {
     /// Equal shares of pod-seconds.
     #[default]
@@ -68,7 +87,26 @@ pub enum Fairness {
     /// In turn, by request.
     RoundRobin,
     /// The least service lately.
-    LeastService,
+    LeastService(LeastService),
+}
+
+/// Who has the most of `service_weight * (1 - service) + wait_weight * wait` goes first, both scaled from the least to the
+/// most of all that wait (llm-d's least attained service).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LeastService {
+    /// In which half of what was served is forgotten, seconds; `None`: never.
+    pub half_life: Option<f64>,
+    /// 0 or more.
+    pub service_weight: f64,
+    /// 0 or more.
+    pub wait_weight: f64,
+}
+
+impl Default for LeastService {
+    /// llm-d's.
+    fn default() -> Self {
+        Self { half_life: Some(60.0), service_weight: 0.8, wait_weight: 0.2 }
+    }
 }
 
 /// What keeps a request waiting.
@@ -81,20 +119,55 @@ pub enum Hold {
         /// Does the time per token matter?
         tpot: bool,
     },
-    /// The mean over the endpoints of `max(waiting / queue_depth, kv_used / kv_share)` is at the limit.
-    Utilization {
-        /// Requests that wait in an engine.
-        queue_depth: f64,
-        /// Fraction of the KV cache.
-        kv_share: f64,
-    },
-    /// Requests or tokens in flight, summed over the endpoints, are at the limit of one times their number.
+    /// The pool is as saturated as the limit.
+    Saturation(Detector),
+}
+
+/// How saturated a pool is: 1 is full.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Detector {
+    /// By the engines' own figures.
+    Utilization(Utilization),
+    /// Requests or tokens in flight, summed over the endpoints, against as many limits.
     Concurrency {
         /// Of one endpoint.
         requests: Option<f64>,
         /// Of one endpoint.
         tokens: Option<f64>,
     },
+}
+
+/// The mean over the endpoints of `max(waiting / queue_depth, kv_used / kv_share)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Utilization {
+    /// Requests that wait in an engine.
+    pub queue_depth: f64,
+    /// Fraction of the KV cache.
+    pub kv_share: f64,
+    /// An endpoint that has work, and figures older than this, counts as full; `None`: by what is booked on it.
+    pub stale_after: Option<Duration>,
+}
+
+/// Which sheddable requests are refused at the door, whether they could wait or not.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Admission {
+    /// All, while the pool is saturated.
+    pub shed: Option<Detector>,
+    /// Some, by chance.
+    pub chance: Option<Chance>,
+    /// Those that name a service level which no endpoint is predicted to meet, unless one is idle or cold.
+    pub within_slo: bool,
+}
+
+/// Refused with the probability `min(k * saturation ^ power, 1)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Chance {
+    /// Of the pool.
+    pub saturation: Utilization,
+    /// Above 0.
+    pub power: f64,
+    /// Above 0.
+    pub k: f64,
 }
 
 impl FlowControl {

@@ -48,7 +48,9 @@ impl Holding {
         let hold = match self {
             Self::None => return None,
             Self::Ours => Hold::Prediction(wire::Prediction { token_budget: 8192.0, ignore_tpot: false }),
-            Self::Utilization => Hold::Utilization(wire::Utilization { queue_depth: 5.0, kv_share: 0.8 }),
+            Self::Utilization => {
+                Hold::Utilization(wire::Utilization { queue_depth: 5.0, kv_share: 0.8, stale_after_ms: 0 })
+            }
             Self::Concurrency => Hold::Concurrency(wire::Concurrency { requests: 100.0, tokens: 0.0 }),
         };
         let graded = self == Self::Ours && callers == Callers::Bands;
@@ -68,6 +70,7 @@ impl Holding {
             max_bytes: 0,
             skip: 8,
             hold: Some(hold),
+            ..wire::FlowControl::default()
         })
     }
 }

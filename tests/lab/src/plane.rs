@@ -152,6 +152,7 @@ fn settings(flow: Option<wire::FlowControl>) -> wire::PoolSettings {
         stale_after_ms: 2000,
         profile: None,
         flow,
+        admission: None,
         objectives: crate::callers::objectives(),
         budgets: Vec::new(),
         rewrites: Vec::new(),

@@ -20,6 +20,25 @@ pub struct FlowControl {
     pub max_bytes: Option<HumanSize>,
     /// Requests of the same tenant that may overtake one that waits for its endpoint, up to 64. Default 8.
     pub skip: Option<u32>,
+    /// How long a request waits for a pool without endpoints, up to 1h: as long as it takes to start the first. Default: as
+    /// long as for a busy one.
+    pub no_endpoint_ttl: Option<HumanDuration>,
+    /// Let new sessions wait while those that live fill the caches. Default: sessions are not counted.
+    pub sessions: Option<Sessions>,
+}
+
+/// The cap on live sessions. A worker knows those whose requests it gets: clients should keep a session on one connection.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Sessions {
+    /// Header in which clients name their session, another one for each.
+    pub header: String,
+    /// Part of all KV caches that the contexts of live sessions may fill, above 0, up to 2. Default 0.8.
+    pub capacity_share: Option<f64>,
+    /// A session that waited so long is refused, up to 1h. Default 30s.
+    pub ttl: Option<HumanDuration>,
+    /// A session lives so long after its last answer, up to 1h. Default 30s.
+    pub idle: Option<HumanDuration>,
 }
 
 /// What keeps a request waiting: exactly one, or none for `prediction`.

@@ -56,6 +56,31 @@ fn a_pool_that_contradicts_the_document_is_refused() {
 }
 
 #[test]
+fn its_flow_control_is_the_pools_and_follows_the_objectives() {
+    let gated = DOCUMENT
+        .replace("plugins: [{type: queue-scorer}", "featureGates: [flowControl], plugins: [{type: queue-scorer}");
+    let source = "discovery: {static: {endpoints: [10.0.0.1:80]}}, objectives: {vip: 10}";
+    let config = parse(&pool(&format!("{source}, endpointPickerConfig: {gated}"))).unwrap();
+    let priorities = |settings: &shared::wire::PoolSettings| {
+        settings.flow.iter().flat_map(|flow| &flow.bands).map(|band| band.priority).collect::<Vec<_>>()
+    };
+    let got = &config.pools[0];
+    assert_eq!(priorities(&got.settings), [10, 0]);
+    assert_eq!(got.settings.admission, None);
+    let followed = got.bands.follow(&got.settings, &[("batch".to_owned(), -10)].into());
+    assert_eq!(priorities(&followed), [10, 0, -10]);
+    assert!(summary(&config, &|_| Ok(0)).contains("requests wait on llm-d's utilization detector"));
+
+    let told = refusal(&pool(&format!("{source}, flowControl: {{}}, endpointPickerConfig: {gated}")));
+    assert!(told.starts_with("pools[0].flowControl: must be left out"), "{told}");
+    let ungated = parse(&pool(&format!("{source}, endpointPickerConfig: {DOCUMENT}"))).unwrap();
+    let admission = ungated.pools[0].settings.admission.clone().unwrap();
+    assert!(admission.shed.is_some() && ungated.pools[0].settings.flow.is_none());
+    let own = parse(&pool(&format!("{source}, flowControl: {{}}, endpointPickerConfig: {DOCUMENT}"))).unwrap();
+    assert_eq!(own.pools[0].settings.admission, None, "its own flow control holds what llm-d's would shed");
+}
+
+#[test]
 fn the_document_may_be_a_file_and_its_mistakes_name_it() {
     let text = pool("discovery: {static: {endpoints: [10.0.0.1:80]}}, endpointPickerConfig: epp.yaml");
     let config = parse_with(&text, Ok(DOCUMENT)).unwrap();

@@ -1,13 +1,16 @@
 //! Raw → checked, for llm-d's configuration of a pool. What it says besides its profile is put where the pool's own fields
 //! are read from: a pool that says it itself is not overruled, and one that contradicts it is refused.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde_json::Value;
+use shared::wire::PoolSettings;
 
 use super::super::{EndpointPicker, raw};
 use super::{Around, Checks};
 use crate::config::Problem;
+use crate::config::bands::Bands;
 use crate::llmd;
 
 /// Takes the document out of `raw`, which stands at `path`, and fills in what it says.
@@ -55,6 +58,28 @@ pub(super) fn discovery(picker: &EndpointPicker, raw: &mut raw::Pool) {
     if source.file.is_none() && source.fixed.is_none() && source.kubernetes.is_none() {
         source.file = Some(raw::FileDiscovery { path: PathBuf::from(&file.path), watch: file.watch });
     }
+}
+
+/// What the document says of flow control and admission.
+pub(super) fn flow(
+    checks: &mut Checks,
+    path: &str,
+    settings: &mut PoolSettings,
+    bands: &mut Bands,
+    loaded: &llmd::Loaded,
+) {
+    let given = &loaded.flow_control;
+    if given.enabled && settings.flow.is_some() {
+        let rule = "must be left out: endpointPickerConfig has flow control (feature gate flowControl)";
+        checks.refuse(&format!("{path}.flowControl"), rule, "both");
+        return;
+    }
+    let priorities: BTreeSet<i32> = settings.objectives.iter().map(|one| one.priority).chain([0]).collect();
+    if let Some(control) = given.wire(&priorities) {
+        settings.flow = Some(control);
+        *bands = Bands::LlmD(Box::new(given.clone()));
+    }
+    settings.admission = loaded.admission(settings.flow.is_some());
 }
 
 fn fill_in(checks: &mut Checks, path: &str, raw: &mut raw::Pool, loaded: &llmd::Loaded) {

@@ -35,15 +35,38 @@ pub(super) fn flow(
     let HumanSize(max_bytes) = raw.max_bytes.unwrap_or(HumanSize(256 << 20));
     let bands = match &raw.bands {
         Some(bands) => given(checks, &format!("{path}.bands"), bands, ttft),
-        None => implied(objectives, ttft),
+        None => implied(&objectives.values().copied().chain([0]).collect(), ttft),
     };
+    let no_endpoint_ttl = raw
+        .no_endpoint_ttl
+        .map(|ttl| checks.duration(&format!("{path}.noEndpointTtl"), Some(ttl), HOUR, (MILLISECOND, HOUR)));
     wire::FlowControl {
         bands,
         max_requests: checks.number(&format!("{path}.maxRequests"), raw.max_requests, 5000, (1, MOST_REQUESTS)),
         max_bytes,
         skip: checks.number(&format!("{path}.skip"), raw.skip, 8, (0, 64)),
+        no_endpoint_ttl_seconds: no_endpoint_ttl.map_or(0.0, |ttl| ttl.as_secs_f64()),
         hold: Some(hold(checks, &format!("{path}.hold"), &raw.hold)),
+        sessions: raw.sessions.as_ref().map(|given| sessions(checks, &format!("{path}.sessions"), given)),
+        ..wire::FlowControl::default()
     }
+}
+
+fn sessions(checks: &mut Checks, path: &str, raw: &raw::Sessions) -> wire::Sessions {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if raw.header.is_empty() || !raw.header.chars().all(legal) {
+        checks.refuse(&format!("{path}.header"), "must be a header name", format!("{:?}", raw.header));
+    }
+    let capacity_share = raw.capacity_share.unwrap_or(0.8);
+    if !(0.01..=2.0).contains(&capacity_share) {
+        checks.refuse(&format!("{path}.capacityShare"), "must be between 0.01 and 2", capacity_share);
+    }
+    let half_a_minute = Duration::from_secs(30);
+    let mut seconds = |name: &str, value| {
+        checks.duration(&format!("{path}.{name}"), value, half_a_minute, (MILLISECOND, HOUR)).as_secs_f64()
+    };
+    let (ttl_seconds, idle_seconds) = (seconds("ttl", raw.ttl), seconds("idle", raw.idle));
+    wire::Sessions { header: raw.header.to_ascii_lowercase(), capacity_share, ttl_seconds, idle_seconds }
 }
 
 fn hold(checks: &mut Checks, path: &str, raw: &raw::Hold) -> Hold {
@@ -64,7 +87,11 @@ fn hold(checks: &mut Checks, path: &str, raw: &raw::Hold) -> Hold {
                 value
             };
             let queue_depth = above_zero("queueDepth", given.queue_depth, 5.0);
-            Hold::Utilization(wire::Utilization { queue_depth, kv_share: above_zero("kvShare", given.kv_share, 0.8) })
+            Hold::Utilization(wire::Utilization {
+                queue_depth,
+                kv_share: above_zero("kvShare", given.kv_share, 0.8),
+                stale_after_ms: 0,
+            })
         }
         (None, None, Some(given)) => {
             let requests = given.requests.or_else(|| given.tokens.is_none().then_some(100));
@@ -82,10 +109,9 @@ fn hold(checks: &mut Checks, path: &str, raw: &raw::Hold) -> Hold {
 }
 
 /// A band for each priority that a request can have.
-fn implied(objectives: &BTreeMap<String, i32>, ttft: Duration) -> Vec<wire::Band> {
-    let priorities: BTreeSet<i32> = objectives.values().copied().chain([0]).collect();
-    let ranked = priorities.into_iter().rev().take(MOST_BANDS).enumerate();
-    ranked.map(|(rank, priority)| usual(priority, rank, ttft)).collect()
+pub(in crate::config) fn implied(priorities: &BTreeSet<i32>, ttft: Duration) -> Vec<wire::Band> {
+    let ranked = priorities.iter().rev().take(MOST_BANDS).enumerate();
+    ranked.map(|(rank, &priority)| usual(priority, rank, ttft)).collect()
 }
 
 fn usual(priority: i32, rank: usize, ttft: Duration) -> wire::Band {
@@ -156,5 +182,6 @@ fn band_of(checks: &mut Checks, path: &str, raw: &raw::Band, (rank, ttft): (usiz
         max_bytes: raw.max_bytes.map_or(0, |HumanSize(bytes)| bytes),
         order: order.into(),
         fairness: fairness.into(),
+        least_service: None,
     }
 }

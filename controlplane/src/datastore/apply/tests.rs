@@ -6,7 +6,12 @@ use shared::clock::Timestamp;
 use super::*;
 
 fn spec(name: &str) -> PoolSpec {
-    PoolSpec { name: name.to_owned(), settings: shared::wire::PoolSettings::default(), models: None }
+    PoolSpec {
+        name: name.to_owned(),
+        settings: PoolSettings::default(),
+        bands: crate::config::bands::Bands::Fixed,
+        models: None,
+    }
 }
 
 fn at(address: &str) -> Discovered {
@@ -136,4 +141,25 @@ proptest! {
         expected.sort();
         prop_assert_eq!(got, expected);
     }
+}
+
+#[test]
+fn objectives_of_the_cluster_stay_when_the_configuration_changes_and_never_overrule_it() {
+    let objectives = |priorities: &[(&str, i32)]| Update::Objectives {
+        pool: "p".to_owned(),
+        priorities: priorities.iter().map(|&(name, priority)| (name.to_owned(), priority)).collect(),
+    };
+    let named = |state: &State| {
+        let settings = &state.view().pools[0].settings;
+        settings.objectives.iter().map(|one| (one.name.clone(), one.priority)).collect::<BTreeMap<_, _>>()
+    };
+    let of = |all: &[(&str, i32)]| all.iter().map(|&(n, p)| (n.to_owned(), p)).collect::<BTreeMap<_, _>>();
+    let mut state = state(vec![objectives(&[("batch", -10), ("vip", 1)])]);
+    assert_eq!(named(&state), of(&[("batch", -10), ("vip", 1)]));
+    let mut configured = spec("p");
+    configured.settings.objectives = vec![shared::wire::Objective { name: "vip".to_owned(), priority: 9 }];
+    state.apply(Update::Pools(vec![configured]));
+    assert_eq!(named(&state), of(&[("batch", -10), ("vip", 9)]));
+    state.apply(objectives(&[]));
+    assert_eq!(named(&state), of(&[("vip", 9)]));
 }

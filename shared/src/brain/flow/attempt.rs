@@ -20,8 +20,8 @@ const DECISION_STANDS: Duration = Duration::from_millis(20);
 pub(super) enum Tried {
     /// It goes.
     Go(Box<Decision>),
-    /// Its first token would come too late.
-    Late,
+    /// Its first token would come too late, or it is sheddable and not wanted.
+    Refused,
     /// It has to wait.
     Closed(Aim),
 }
@@ -40,13 +40,16 @@ impl Brain {
         }
         let name = trial.pool;
         match (control.hold, aim.endpoint) {
+            (Hold::Saturation(detector), _) if aim.why == Closed::Saturated => {
+                self.saturation(name, &detector, now).is_none_or(|saturation| saturation >= limit)
+            }
             (Hold::Prediction { token_budget, tpot }, Some(endpoint)) => {
                 let Some(supply) = self.books(name, endpoint, now) else { return false };
                 let gate = Gate { token_budget, tpot, limit, mirrored: self.mirrored(name, endpoint, now) };
                 let rates = self.live(name).map(|live| live.rates).unwrap_or_default();
                 gate::closed(&gate, &trial.request.demand, (&supply, aim.uncached), &rates).is_some()
             }
-            (Hold::Utilization { .. } | Hold::Concurrency { .. }, _) | (_, None) => true,
+            (Hold::Saturation(_), _) | (_, None) => true,
         }
     }
 
@@ -60,13 +63,21 @@ impl Brain {
         now: Timestamp,
     ) -> Tried {
         let closed = |why, endpoint, uncached| Tried::Closed(Aim { endpoint, uncached, why, decided: now });
+        if let Hold::Saturation(detector) = control.hold
+            && self.saturation(trial.pool, &detector, now).is_some_and(|saturation| saturation >= limit)
+        {
+            return closed(Closed::Saturated, None, 0.0);
+        }
         let decision = match self.decide(trial.pool, &trial.prompt, &trial.request, now) {
             Some(Ok(decision)) => decision,
             Some(Err(_)) | None => return closed(Closed::NoEndpoint, None, 0.0),
         };
         let Some(first) = decision.choices().next() else { return closed(Closed::NoEndpoint, None, 0.0) };
-        if let Some(why) = self.closed(trial, control, (limit, now), first, &decision) {
+        if let Some(why) = self.closed(trial, control, (limit, now), first) {
             return closed(why, Some(first.id), first.uncached_tokens);
+        }
+        if self.denies(trial, &decision, now) {
+            return Tried::Refused;
         }
         let demand = &trial.request.demand;
         let rates = self.live(trial.pool).map(|live| live.rates).unwrap_or_default();
@@ -76,7 +87,7 @@ impl Brain {
         let expected = now.since(arrived).as_secs_f64() + first.latency.ttft;
         let deadline = control.bands.get(band).is_some_and(|band| band.deadline);
         if deadline && expected > gate::patience(demand, own) {
-            return Tried::Late;
+            return Tried::Refused;
         }
         Tried::Go(Box::new(decision))
     }
@@ -87,17 +98,15 @@ impl Brain {
         control: &FlowControl,
         (limit, now): (f64, Timestamp),
         first: &Candidate,
-        decision: &Decision,
     ) -> Option<Closed> {
-        let saturated = |saturation: f64| (saturation >= limit).then_some(Closed::Saturated);
         match control.hold {
             Hold::Prediction { token_budget, tpot } => {
                 let gate = Gate { token_budget, tpot, limit, mirrored: self.mirrored(trial.pool, first.id, now) };
                 let rates = self.live(trial.pool).map(|live| live.rates).unwrap_or_default();
                 gate::closed(&gate, &trial.request.demand, (&first.supply, first.uncached_tokens), &rates)
             }
-            Hold::Utilization { queue_depth, kv_share } => saturated(utilization(decision, queue_depth, kv_share)),
-            Hold::Concurrency { requests, tokens } => saturated(concurrency(decision, requests, tokens)),
+            // It was not, before the endpoint was chosen.
+            Hold::Saturation(_) => None,
         }
     }
 
@@ -117,31 +126,7 @@ impl Brain {
     }
 }
 
-/// llm-d's utilization detector, over the candidates; one without a fresh scrape counts by what is booked.
-fn utilization(decision: &Decision, queue_depth: f64, kv_share: f64) -> f64 {
-    let of = |candidate: &Candidate| {
-        let scraped = candidate.scraped;
-        let waiting = scraped.map_or(candidate.supply.work.waiting, |scrape| scrape.waiting);
-        (f64::from(waiting) / queue_depth).max(scraped.map_or(0.0, |scrape| scrape.kv_used) / kv_share)
-    };
-    let sum: f64 = decision.candidates.iter().map(of).sum();
-    sum / count(decision)
-}
-
-/// llm-d's concurrency detector: in flight over the limits of all.
-fn concurrency(decision: &Decision, requests: Option<f64>, tokens: Option<f64>) -> f64 {
-    let works = || decision.candidates.iter().map(|candidate| candidate.supply.work);
-    let in_flight: f64 = works().map(|work| f64::from(work.waiting) + f64::from(work.decoding)).sum();
-    let queued: f64 = works().map(|work| to_f64(work.queued_tokens)).sum();
-    let share = |sum: f64, limit: Option<f64>| limit.map_or(0.0, |limit| sum / (limit * count(decision)));
-    share(in_flight, requests).max(share(queued, tokens))
-}
-
-fn count(decision: &Decision) -> f64 {
-    f64::from(u32::try_from(decision.candidates.len()).unwrap_or(u32::MAX).max(1))
-}
-
 #[expect(clippy::cast_precision_loss, reason = "token counts stay far below 2^53")]
-const fn to_f64(count: u64) -> f64 {
+pub(super) const fn to_f64(count: u64) -> f64 {
     count as f64
 }

@@ -1,6 +1,6 @@
 //! What is kept of a request that waits: enough to try it again and to send it.
 
-use super::Trial;
+use super::{Standing, Trial};
 use crate::brain::Prompt;
 use crate::clock::Timestamp;
 use crate::flow::gate::Closed;
@@ -17,6 +17,8 @@ pub(super) struct Held {
     rendered: bool,
     request: Request<'static>,
     subset: Option<Subset>,
+    standing: Standing,
+    session: Option<String>,
     whole_body: bool,
     /// `None` before it was tried.
     pub(super) aim: Option<Aim>,
@@ -42,6 +44,8 @@ impl Held {
             rendered: trial.prompt.rendered,
             request: trial.request.without_subset(),
             subset: trial.request.subset.cloned(),
+            standing: trial.standing,
+            session: trial.session.map(str::to_owned),
             whole_body: trial.whole_body,
             aim,
         }
@@ -53,11 +57,13 @@ impl Held {
 
     /// To be tried in the pool called `pool`.
     pub(super) fn trial<'a>(&'a self, pool: &'a str) -> Trial<'a> {
-        let Self { chain, bytes, tokens, rendered, request, subset, whole_body, .. } = self;
+        let Self { chain, bytes, tokens, rendered, request, subset, standing, session, whole_body, .. } = self;
         Trial {
             pool,
             prompt: Prompt { chain, bytes: *bytes, tokens: *tokens, rendered: *rendered },
             request: Request { subset: subset.as_ref(), ..*request },
+            standing: *standing,
+            session: session.as_deref(),
             whole_body: *whole_body,
         }
     }

@@ -3,8 +3,12 @@
 use core::time::Duration;
 
 use super::{Malformed, field, not_negative, positive};
-use crate::table::flow::{Band, Fairness, FlowControl, Hold, Limits, Order};
+use crate::table::flow::{
+    Admission, Band, Chance, Detector, Fairness, FlowControl, Hold, LeastService, Limits, Order, SessionCap,
+    Utilization,
+};
 use crate::wire;
+use crate::wire::admission::Shed;
 use crate::wire::flow_control::Hold as WireHold;
 
 /// Bands of a pool; every pump looks at each.
@@ -21,14 +25,8 @@ pub(super) fn flow(raw: wire::FlowControl) -> Result<FlowControl, Malformed> {
             token_budget: positive(prediction.token_budget, "flow.prediction.token_budget")?,
             tpot: !prediction.ignore_tpot,
         },
-        Some(WireHold::Utilization(utilization)) => Hold::Utilization {
-            queue_depth: positive(utilization.queue_depth, "flow.utilization.queue_depth")?,
-            kv_share: positive(utilization.kv_share, "flow.utilization.kv_share")?,
-        },
-        Some(WireHold::Concurrency(concurrency)) => Hold::Concurrency {
-            requests: some_positive(concurrency.requests, "flow.concurrency.requests")?,
-            tokens: some_positive(concurrency.tokens, "flow.concurrency.tokens")?,
-        },
+        Some(WireHold::Utilization(raw)) => Hold::Saturation(Detector::Utilization(utilization(raw)?)),
+        Some(WireHold::Concurrency(raw)) => Hold::Saturation(concurrency(raw)?),
         None => return Err(field("flow.hold", "is not a known kind")),
     };
     Ok(FlowControl {
@@ -36,6 +34,55 @@ pub(super) fn flow(raw: wire::FlowControl) -> Result<FlowControl, Malformed> {
         limits: limits(raw.max_requests, raw.max_bytes),
         hold,
         skip: usize::try_from(raw.skip.min(1024)).unwrap_or(0),
+        no_endpoint_ttl: some_positive(raw.no_endpoint_ttl_seconds, "flow.no_endpoint_ttl_seconds")?
+            .map(|ttl| Duration::from_secs_f64(ttl.min(LONGEST_TTL))),
+        soft_ceilings: raw.soft_ceilings,
+        sessions: raw.sessions.map(sessions).transpose()?,
+    })
+}
+
+fn sessions(raw: wire::Sessions) -> Result<SessionCap, Malformed> {
+    if raw.header.is_empty() {
+        return Err(field("flow.sessions.header", "must not be empty"));
+    }
+    let seconds = |value, name| positive(value, name).map(|value| Duration::from_secs_f64(value.min(LONGEST_TTL)));
+    Ok(SessionCap {
+        header: raw.header.to_ascii_lowercase(),
+        capacity_share: positive(raw.capacity_share, "flow.sessions.capacity_share")?,
+        ttl: seconds(raw.ttl_seconds, "flow.sessions.ttl_seconds")?,
+        idle: seconds(raw.idle_seconds, "flow.sessions.idle_seconds")?,
+    })
+}
+
+pub(super) fn admission(raw: wire::Admission) -> Result<Admission, Malformed> {
+    let shed = match raw.shed {
+        Some(Shed::Utilization(raw)) => Some(Detector::Utilization(utilization(raw)?)),
+        Some(Shed::Concurrency(raw)) => Some(concurrency(raw)?),
+        None => None,
+    };
+    Ok(Admission { shed, chance: raw.chance.map(chance).transpose()?, within_slo: raw.within_slo })
+}
+
+fn chance(raw: wire::Chance) -> Result<Chance, Malformed> {
+    Ok(Chance {
+        saturation: utilization(raw.saturation.unwrap_or_default())?,
+        power: positive(raw.power, "admission.chance.power")?,
+        k: positive(raw.k, "admission.chance.k")?,
+    })
+}
+
+fn utilization(raw: wire::Utilization) -> Result<Utilization, Malformed> {
+    Ok(Utilization {
+        queue_depth: positive(raw.queue_depth, "utilization.queue_depth")?,
+        kv_share: positive(raw.kv_share, "utilization.kv_share")?,
+        stale_after: Some(Duration::from_millis(raw.stale_after_ms.into())).filter(|after| !after.is_zero()),
+    })
+}
+
+fn concurrency(raw: wire::Concurrency) -> Result<Detector, Malformed> {
+    Ok(Detector::Concurrency {
+        requests: some_positive(raw.requests, "concurrency.requests")?,
+        tokens: some_positive(raw.tokens, "concurrency.tokens")?,
     })
 }
 
@@ -50,7 +97,9 @@ fn band(raw: wire::Band) -> Result<Band, Malformed> {
         Ok(wire::Fairness::PodSeconds) => Fairness::PodSeconds,
         Ok(wire::Fairness::Unfair) => Fairness::None,
         Ok(wire::Fairness::RoundRobin) => Fairness::RoundRobin,
-        Ok(wire::Fairness::LeastService) => Fairness::LeastService,
+        Ok(wire::Fairness::LeastService) => {
+            Fairness::LeastService(raw.least_service.map(least_service).transpose()?.unwrap_or_default())
+        }
         Err(_) => return Err(field("flow.bands.fairness", "is not a known fairness")),
     };
     let share =
@@ -58,13 +107,21 @@ fn band(raw: wire::Band) -> Result<Band, Malformed> {
     let ttl = positive(raw.ttl_seconds, "flow.bands.ttl_seconds")?.min(LONGEST_TTL);
     Ok(Band {
         priority: raw.priority,
-        limit: share(raw.limit, "flow.bands.limit")?,
+        limit: not_negative(raw.limit, "flow.bands.limit")?,
         min_share: share(raw.min_share, "flow.bands.min_share")?,
         ttl: Duration::from_secs_f64(ttl),
         deadline: raw.deadline,
         limits: limits(raw.max_requests, raw.max_bytes),
         order,
         fairness,
+    })
+}
+
+fn least_service(raw: wire::LeastService) -> Result<LeastService, Malformed> {
+    Ok(LeastService {
+        half_life: some_positive(raw.half_life_seconds, "flow.bands.least_service.half_life_seconds")?,
+        service_weight: not_negative(raw.service_weight, "flow.bands.least_service.service_weight")?,
+        wait_weight: not_negative(raw.wait_weight, "flow.bands.least_service.wait_weight")?,
     })
 }
 

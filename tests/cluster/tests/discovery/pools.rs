@@ -15,6 +15,12 @@ fn names(view: &controlplane::datastore::View) -> Vec<&str> {
     view.pools.iter().map(|pool| pool.name.as_str()).collect()
 }
 
+/// What the first pool's gateways are told of objectives.
+fn priorities(view: &controlplane::datastore::View) -> Vec<(&str, i32)> {
+    let objectives = view.pools.iter().flat_map(|pool| &pool.settings.objectives);
+    objectives.map(|one| (one.name.as_str(), one.priority)).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pools_come_with_their_inference_pool_and_drain_when_it_goes() {
     let Some(cluster) = cluster_with(&["inference-extension", "llm-d"]).await else { return };
@@ -40,6 +46,12 @@ async fn pools_come_with_their_inference_pool_and_drain_when_it_goes() {
                 && source["rewrites"][0]["rules"][0]["targets"][0]["modelRewrite"] == "llama-2"
         })
         .await;
+    plane.until("gateways know its priority", |view| priorities(view) == [("batch", -10)]).await;
+    change(&namespace, OBJECTIVE, "batch", json!({"spec": {"priority": -20}})).await;
+    plane.until("and its next one", |view| priorities(view) == [("batch", -20)]).await;
+    let other = json!({"group": "inference.networking.k8s.io", "kind": "InferencePool", "name": "qwen"});
+    change(&namespace, OBJECTIVE, "batch", json!({"spec": {"poolRef": other}})).await;
+    plane.until("another pool's is not this one's", |view| priorities(view).is_empty()).await;
 
     rules_reach_the_published_table(&plane, &namespace).await;
     let api = namespace.of(POOL);

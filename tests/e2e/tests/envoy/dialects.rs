@@ -102,7 +102,8 @@ async fn what_only_renders_or_counts_is_answered_and_refused_in_its_dialect() {
     for path in ["/v1/chat/completions/render", "/v1/messages/count_tokens", "/v1/messages/render"] {
         let prepared = ask(&client, path, &body).await;
         assert!(prepared.json()["token_ids"].is_array() || prepared.json()["input_tokens"].is_u64(), "{prepared:?}");
-        assert_eq!(prepared.decision()["prompt_tokens"].as_f64().unwrap_or(0.0), 0.0, "{}", prepared.decision());
+        let tokens = prepared.decision()["prompt_tokens"].as_f64();
+        assert!(tokens.is_none_or(|tokens| tokens <= 0.0), "{}", prepared.decision());
     }
     body["model"] = "nobody".into();
     let refused = answer(client.post("/v1/messages/count_tokens", body.to_string())).await;

@@ -115,6 +115,7 @@ fn pool(addresses: &[String]) -> PoolChange {
         stale_after_ms: 2000,
         profile: None,
         flow: None,
+        admission: None,
         objectives: Vec::new(),
         budgets: Vec::new(),
         rewrites: Vec::new(),

@@ -70,6 +70,7 @@ mod flow;
 mod forbidden_keys;
 mod gateways;
 mod grpc_engines;
+mod llm_d_flow;
 mod misconfigured;
 mod picker;
 mod placement;

@@ -1,0 +1,183 @@
+//! The cap on live sessions: when the contexts of those that live fill the caches, new ones wait before everything else, in the
+//! order in which they came. Later turns of a live session never wait here. What a session is worth is its last context; a
+//! worker counts the sessions it sees, against its share of the caches. (The flow study, sections 6 and 8.)
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::held::Held;
+use super::{Charged, Trial, Turn};
+use crate::api::Reject;
+use crate::brain::Brain;
+use crate::clock::Timestamp;
+use crate::flow::{Ticket, Waiting};
+use crate::table::EndpointState;
+use crate::table::flow::{FlowControl, SessionCap};
+
+/// Of one pool.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    live: BTreeMap<String, Session>,
+    /// Of all that live, tokens.
+    contexts: f64,
+    /// Nobody's life ends before.
+    earliest: Timestamp,
+    door: VecDeque<Waiting<Held>>,
+}
+
+#[derive(Debug)]
+struct Session {
+    context: f64,
+    in_flight: u32,
+    until: Timestamp,
+}
+
+impl Sessions {
+    pub(super) fn waiting(&self) -> usize {
+        self.door.len()
+    }
+
+    /// Takes out a request that waits to begin.
+    pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Waiting<Held>> {
+        let place = self.door.iter().position(|waiting| waiting.ticket == ticket)?;
+        self.door.remove(place)
+    }
+
+    pub(super) fn into_door(self) -> impl Iterator<Item = Waiting<Held>> {
+        self.door.into_iter()
+    }
+
+    /// May it go on to where everybody waits?
+    fn lets_in(&self, name: &str, capacity: Option<f64>) -> bool {
+        if self.live.is_empty() || self.live.contains_key(name) {
+            return true;
+        }
+        let mean = self.contexts / f64::from(u32::try_from(self.live.len()).unwrap_or(u32::MAX));
+        capacity.is_none_or(|capacity| self.contexts + mean <= capacity)
+    }
+
+    /// It lives, with a context of at least `context`.
+    fn touch(&mut self, name: &str, context: f64, (idle, now): (Duration, Timestamp)) {
+        let until = now.after(idle);
+        let session = self.live.entry(name.to_owned()).or_insert(Session { context: 0.0, in_flight: 0, until });
+        self.contexts += (context - session.context).max(0.0);
+        session.context = session.context.max(context);
+        session.until = session.until.max(until);
+    }
+
+    fn ended(&mut self, name: &str, context: Option<f64>, (idle, now): (Duration, Timestamp)) {
+        let Some(session) = self.live.get_mut(name) else { return };
+        session.in_flight = session.in_flight.saturating_sub(1);
+        session.until = now.after(idle);
+        if let Some(context) = context {
+            self.contexts += context - session.context;
+            session.context = context;
+        }
+        self.earliest = self.earliest.min(session.until);
+    }
+
+    fn forget_idle(&mut self, now: Timestamp) {
+        if now < self.earliest {
+            return;
+        }
+        self.live.retain(|_, session| session.in_flight > 0 || session.until > now);
+        self.contexts = self.live.values().map(|session| session.context).sum();
+        let next = self.live.values().map(|session| session.until).filter(|&until| until > now).min();
+        self.earliest = next.unwrap_or(now);
+    }
+}
+
+impl Brain {
+    /// Must the request wait because its session does not live yet? If not, the session lives from now on.
+    pub(super) fn stops_at_the_door(&mut self, trial: &Trial<'_>, control: &FlowControl, now: Timestamp) -> bool {
+        let (Some(cap), Some(session)) = (&control.sessions, trial.session) else { return false };
+        let (own, capacity) = (context_of(trial), self.session_room(trial.pool, cap, now));
+        let sessions = &mut self.flows.pools.entry(trial.pool.to_owned()).or_default().sessions;
+        sessions.forget_idle(now);
+        let first_in_line = sessions.door.is_empty() || sessions.live.contains_key(session);
+        if !first_in_line || !sessions.lets_in(session, capacity) {
+            return true;
+        }
+        sessions.touch(session, own, (cap.idle, now));
+        false
+    }
+
+    /// Lets it wait there.
+    pub(super) fn wait_at_the_door(&mut self, waiting: Waiting<Held>, name: &str) {
+        self.flows.pools.entry(name.to_owned()).or_default().sessions.door.push_back(waiting);
+    }
+
+    /// Lets sessions begin as far as there is room, and refuses those that waited too long.
+    pub(super) fn open_door(&mut self, name: &str, control: &Arc<FlowControl>, now: Timestamp) {
+        let Some(cap) = &control.sessions else { return };
+        let room = self.session_room(name, cap, now);
+        while let Some(sessions) = self.flows.pools.get_mut(name).map(|flow| &mut flow.sessions) {
+            sessions.forget_idle(now);
+            let Some(first) = sessions.door.front() else { return };
+            let trial = first.load.trial(name);
+            let (session, own) = (trial.session.unwrap_or_default(), context_of(&trial));
+            let expired = first.expires <= now;
+            if !expired && !sessions.lets_in(session, room) {
+                return;
+            }
+            let session = session.to_owned();
+            let Some(mut waiting) = sessions.door.pop_front() else { return };
+            let (ticket, seed) = (waiting.ticket, waiting.load.seed());
+            if expired {
+                let retry_after = self.retry_after(name, seed, now);
+                self.flows.turns.put(ticket, Turn::Refused(Reject::QueueExpired { retry_after }));
+                continue;
+            }
+            sessions.touch(&session, own, (cap.idle, now));
+            let ttl = self.time_to_wait(&waiting.load.trial(name), control, waiting.claim.band);
+            (waiting.arrived, waiting.expires) = (now, now.after(ttl));
+            let Some(flow) = self.flows.pools.get_mut(name) else { return };
+            flow.queue.align(control);
+            if flow.queue.push(waiting, control).is_err() {
+                let reject = self.saturated(name, seed, now);
+                self.flows.turns.put(ticket, Turn::Refused(reject));
+            }
+        }
+    }
+
+    /// A request of its session was sent.
+    pub(super) fn session_sent(&mut self, trial: &Trial<'_>, control: &FlowControl, now: Timestamp) -> Option<String> {
+        let (cap, session) = (control.sessions.as_ref()?, trial.session?);
+        let sessions = &mut self.flows.pools.entry(trial.pool.to_owned()).or_default().sessions;
+        sessions.touch(session, context_of(trial), (cap.idle, now));
+        sessions.live.get_mut(session)?.in_flight += 1;
+        Some(session.to_owned())
+    }
+
+    /// A request of the pool called `name` that was charged is over; `context`: of its session, as far as it is known.
+    pub(crate) fn session_ended(&mut self, name: &str, charged: &Charged, context: Option<f64>, now: Timestamp) {
+        let Some(session) = &charged.session else { return };
+        let control = self.pool(name).and_then(|pool| pool.settings.flow.clone());
+        let idle = control.and_then(|control| control.sessions.as_ref().map(|cap| cap.idle)).unwrap_or_default();
+        if let Some(flow) = self.flows.pools.get_mut(name) {
+            flow.sessions.ended(session, context, (idle, now));
+        }
+    }
+
+    /// Requests of sessions in flight.
+    #[cfg(test)]
+    pub(crate) fn session_requests(&self, name: &str) -> u32 {
+        let sessions = self.flows.pools.get(name).map(|flow| &flow.sessions);
+        sessions.map_or(0, |sessions| sessions.live.values().map(|session| session.in_flight).sum())
+    }
+
+    /// What live sessions of this worker may fill, tokens; `None`: no engine says what it holds.
+    fn session_room(&self, name: &str, cap: &SessionCap, now: Timestamp) -> Option<f64> {
+        let scraped = self.sights(name, now).filter(|(endpoint, ..)| endpoint.state != EndpointState::Draining);
+        let all: u64 = scraped.filter_map(|(_, _, scraped)| scraped?.0.kv_capacity).sum();
+        let gateways = self.live(name).map_or(1, |live| live.gateways.max(1));
+        let shares = f64::from(gateways) * f64::from(self.workers.max(1));
+        (all > 0).then(|| cap.capacity_share * super::attempt::to_f64(all) / shares)
+    }
+}
+
+/// Prompt and answer, tokens.
+fn context_of(trial: &Trial<'_>) -> f64 {
+    trial.request.demand.prompt_tokens + trial.request.demand.output_tokens
+}
