@@ -74,7 +74,7 @@ fn its_flow_control_is_the_pools_and_follows_the_objectives() {
     let told = refusal(&pool(&format!("{source}, flowControl: {{}}, endpointPickerConfig: {gated}")));
     assert!(told.starts_with("pools[0].flowControl: must be left out"), "{told}");
     let ungated = parse(&pool(&format!("{source}, endpointPickerConfig: {DOCUMENT}"))).unwrap();
-    let admission = ungated.pools[0].settings.admission.clone().unwrap();
+    let admission = ungated.pools[0].settings.admission.unwrap();
     assert!(admission.shed.is_some() && ungated.pools[0].settings.flow.is_none());
     let own = parse(&pool(&format!("{source}, flowControl: {{}}, endpointPickerConfig: {DOCUMENT}"))).unwrap();
     assert_eq!(own.pools[0].settings.admission, None, "its own flow control holds what llm-d's would shed");
