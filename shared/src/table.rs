@@ -157,6 +157,14 @@ pub enum EndpointState {
     Unhealthy,
 }
 
+impl PoolSettings {
+    /// Of requests that name none: time to the first token, time per output token, seconds.
+    #[must_use]
+    pub const fn service_levels(&self) -> (f64, f64) {
+        (self.slo_ttft, self.slo_tpot)
+    }
+}
+
 impl Pool {
     /// The endpoints with their slots, in slot order.
     pub fn endpoints(&self) -> impl Iterator<Item = (Slot, &Endpoint)> {

@@ -9,8 +9,8 @@ use crate::prefix::{ChainRoot, chain};
 use crate::scheduling::Request;
 use crate::scheduling::cost::Demand;
 use crate::scheduling::explanation::{Explanation, PrefixSource};
-use crate::table::Pool;
 use crate::table::rewrite::LONGEST_MODEL;
+use crate::table::{Pool, PoolSettings};
 use crate::template::{Bypass, Unrendered};
 
 /// A whole body: what it is, and its bytes where some model's prompts are rendered.
@@ -238,7 +238,9 @@ fn learned_chain(root: ChainRoot, pool: &Pool, view: &RequestView<'_>) -> Chain 
 /// What the scheduler must know of it.
 pub(super) fn request<'a>(ask: &Ask, wanted: &Wanted, plan: &'a Plan, brain: &Brain) -> Request<'a> {
     let rates = brain.live(&wanted.pool).map(|live| live.rates).unwrap_or_default();
-    let settings = brain.pool(&wanted.pool).map(|pool| pool.settings.clone()).unwrap_or_default();
+    let settings = brain.pool(&wanted.pool).map(|pool| &pool.settings);
+    let usual = || PoolSettings::default().service_levels();
+    let (slo_ttft, slo_tpot) = settings.map_or_else(usual, PoolSettings::service_levels);
     let prompt_tokens =
         wanted.chain.tokens.map_or_else(|| to_f64(wanted.chain.bytes) / rates.bytes_per_token.max(0.25), f64::from);
     let expected = match &wanted.watch {
@@ -249,8 +251,8 @@ pub(super) fn request<'a>(ask: &Ask, wanted: &Wanted, plan: &'a Plan, brain: &Br
     let demand = Demand {
         prompt_tokens,
         output_tokens: expected.max(1.0),
-        slo_ttft: ask.slo_ttft.unwrap_or(settings.slo_ttft),
-        slo_tpot: ask.slo_tpot.unwrap_or(settings.slo_tpot),
+        slo_ttft: ask.slo_ttft.unwrap_or(slo_ttft),
+        slo_tpot: ask.slo_tpot.unwrap_or(slo_tpot),
     };
     Request { model: wanted.model, demand, session: ask.session, subset: plan.subset.as_ref(), seed: ask.seed }
 }

@@ -12,6 +12,7 @@ use crate::bootstrap::{ask_the_picker, render, write_eds};
 use crate::client::{Client, Version};
 use crate::control_plane::ControlPlane;
 use crate::gateway::Gateway;
+use crate::prompts::prose;
 use crate::sim::Sim;
 use crate::wait::{SOON, eventually};
 
@@ -333,15 +334,22 @@ impl Stack {
             endpoints.as_array().is_some_and(|rows| rows.iter().all(|row| row["state"] == "ready"))
         })
         .await;
-        // A worker that met a refusal leaves that endpoint out for a while, by itself.
-        eventually("no worker leaves anybody out", SOON, async || {
-            for _ in 0..PROBES {
-                let decision = self.client(Version::Http1).get("/v1/models").await.decision();
-                if decision["dropped"] != json!([]) {
+        // A worker that met failures leaves an endpoint out, until one of its own inference requests was served there.
+        eventually("all circuits are closed", SOON, async || {
+            let mut open = 0.0;
+            for gateway in &self.gateways {
+                let (opened, closed) = ("kvasir_circuits_opened_total", "kvasir_circuits_closed_total");
+                open += gateway.stat(opened).await - gateway.stat(closed).await;
+            }
+            for number in 0..PROBES {
+                let client = self.client(Version::Http1);
+                if open > 0.0 {
+                    client.ask(&prose(90_000 + u64::try_from(number).unwrap(), 100)).await;
+                } else if client.get("/v1/models").await.decision()["dropped"] != json!([]) {
                     return false;
                 }
             }
-            true
+            open <= 0.0
         })
         .await;
     }

@@ -23,8 +23,8 @@ pub enum Holding {
 const DEADLINE: f64 = 0.9;
 /// Requests that may wait in all gateways together.
 const PLACES: u32 = 5000;
-/// By band, as in the study.
-const LIMITS: [f64; 3] = [1.0, 0.95, 0.85];
+/// By band, as pools have them by default.
+const LIMITS: [f64; 3] = [1.0, 0.9, 0.8];
 const SHARES: [f64; 3] = [0.0, 0.2, 0.05];
 
 impl Holding {

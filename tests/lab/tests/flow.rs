@@ -79,6 +79,15 @@ fn at_twice_the_load_urgent_requests_are_served_and_batch_does_not_starve() {
     assert!(four.ok_of_band(0) >= one.ok_of_band(0) - 0.04 && four.ok_of_band(1) >= one.ok_of_band(1) - 0.08);
 }
 
+/// One tenant's prefix is everybody's here: the pods that hold it are what all bands want.
+#[test]
+fn at_twice_the_load_of_one_prefix_urgent_requests_are_served_and_batch_does_not_starve() {
+    let bands = Scenario { callers: Callers::Bands, ..at(Kind::Shared, 2.0) };
+    let [outcome] = held([bands.holding(Holding::Ours)]);
+    assert!(outcome.ok_of_band(0) >= 0.96, "{}", outcome.ok_of_band(0));
+    assert!(outcome.longest_batch_gap() <= 10.0, "{} s without batch", outcome.longest_batch_gap());
+}
+
 #[test]
 fn who_asks_for_more_than_a_share_is_the_only_one_to_wait() {
     let tenants = |kind, load| Scenario { callers: Callers::Tenants, ..at(kind, load) };

@@ -90,7 +90,7 @@ pub struct Concurrency {
 pub struct Band {
     /// The least priority in it; the last band takes all that is left.
     pub priority: i32,
-    /// Share of the hold's limits up to which its requests go, above 0, up to 1. Default by rank: 1, 0.95, 0.85.
+    /// Share of the hold's limits up to which its requests go, above 0, up to 1. Default by rank: 1, 0.9, 0.8.
     pub limit: Option<f64>,
     /// Share of the work that it gets at least while it waits, 0 up to 0.9. Default by rank: 0, 0.2, 0.05.
     pub min_share: Option<f64>,

@@ -11,7 +11,7 @@ use crate::config::human::{HumanDuration, HumanSize};
 use crate::config::raw::flow as raw;
 
 /// By rank of the band; the last figure holds for all further ones.
-const LIMITS: [f64; 3] = [1.0, 0.95, 0.85];
+const LIMITS: [f64; 3] = [1.0, 0.9, 0.8];
 const MIN_SHARES: [f64; 3] = [0.0, 0.2, 0.05];
 /// Share of a service level that is planned with.
 const PLANNED: f64 = 0.9;

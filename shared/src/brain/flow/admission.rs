@@ -7,7 +7,6 @@ use crate::clock::Timestamp;
 use crate::draw::Draw;
 use crate::scheduling::Decision;
 use crate::scheduling::candidate::Candidate;
-use crate::scheduling::cost::step_seconds;
 use crate::table::flow::{Admission, Chance, Detector};
 
 /// An endpoint with less of its KV cache in use is cold: what is predicted for it is not relied on.
@@ -39,7 +38,7 @@ impl Brain {
     pub(super) fn denies(&self, trial: &Trial<'_>, decision: &Decision, now: Timestamp) -> bool {
         let Some(admission) = self.admission(trial) else { return false };
         admission.chance.is_some_and(|chance| self.drawn(trial, &chance, now))
-            || admission.within_slo && trial.standing.names_slo && !self.anybody_serves(trial, decision)
+            || admission.within_slo && trial.standing.names_slo && !Self::anybody_serves(trial, decision)
     }
 
     fn admission(&self, trial: &Trial<'_>) -> Option<&Admission> {
@@ -56,14 +55,13 @@ impl Brain {
         Draw::from_seed(trial.request.seed.rotate_left(32)).unit() < probability
     }
 
-    fn anybody_serves(&self, trial: &Trial<'_>, decision: &Decision) -> bool {
+    fn anybody_serves(trial: &Trial<'_>, decision: &Decision) -> bool {
         let demand = &trial.request.demand;
-        let rates = self.live(trial.pool).map(|live| live.rates).unwrap_or_default();
         let serves = |candidate: &Candidate| {
-            let in_time = candidate.terms.own_ttft <= demand.slo_ttft;
+            let in_time = candidate.latency.ttft <= demand.slo_ttft && candidate.latency.tpot <= demand.slo_tpot;
             let idle = candidate.scraped.map_or(candidate.supply.work.decoding, |scrape| scrape.running) == 0;
             let cold = candidate.scraped.is_some_and(|scrape| scrape.kv_used < COLD);
-            idle || cold || in_time && step_seconds(demand, &candidate.supply, &rates) <= demand.slo_tpot
+            idle || cold || in_time
         };
         decision.candidates.iter().any(serves)
     }
