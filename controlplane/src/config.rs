@@ -222,6 +222,10 @@ pub struct Gateway {
     pub upstream: Upstream,
     /// A stream on which nothing moves for this long is ended.
     pub stream_idle_timeout: Duration,
+    /// Request headers that no client may set, beside Kvasir's own.
+    pub remove_headers: Vec<String>,
+    /// Envoy's HTTP filters before Kvasir's own.
+    pub http_filters: Vec<serde_json::Value>,
 }
 
 /// TLS from Envoy to the control plane. Envoy reads the files, and only when it starts.

@@ -30,6 +30,7 @@ pub(crate) struct Stats {
 struct PoolStats {
     requests: BTreeMap<String, Counter>,
     fallbacks: Counter,
+    over_budget: Counter,
     circuits_opened: Counter,
     circuits_closed: Counter,
     stalls: Counter,
@@ -132,6 +133,7 @@ impl Stats {
                 let name = || format!("kvasir_flow_wait_milliseconds|pool={pool}");
                 observe(&mut stats.wait, *milliseconds, name);
             }
+            Event::OverBudget { pool } => self.pool(pool).over_budget.pending += 1,
             Event::FellBack { pool } => self.pool(pool).fallbacks.pending += 1,
             Event::Turned(turned) => self.turned(turned),
             Event::FirstToken { pool, milliseconds } => {
@@ -184,6 +186,7 @@ impl Stats {
             }
             for (name, counter) in [
                 ("kvasir_fallbacks_total", &mut stats.fallbacks),
+                ("kvasir_over_budget_total", &mut stats.over_budget),
                 ("kvasir_circuits_opened_total", &mut stats.circuits_opened),
                 ("kvasir_circuits_closed_total", &mut stats.circuits_closed),
                 ("kvasir_stalls_total", &mut stats.stalls),

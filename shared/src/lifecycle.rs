@@ -141,6 +141,11 @@ pub enum Event {
         /// With this status.
         status: u16,
     },
+    /// A request was refused because its tenant had spent its budget; it counts as rejected, too.
+    OverBudget {
+        /// Of this pool.
+        pool: String,
+    },
     /// The first token of a streamed response arrived, milliseconds after routing.
     FirstToken {
         /// In this pool.

@@ -33,6 +33,12 @@
 {{- if and (eq $mode "epp") (ne $backend "InferencePool") -}}
 {{- fail "gateway.backend: the endpoint picker protocol needs InferencePools" -}}
 {{- end -}}
+{{- if and (eq $mode "epp") .Values.gateway.removeHeaders -}}
+{{- fail "gateway.removeHeaders: not in mode epp, where nothing of ours is in the gateway: have the gateway itself remove them" -}}
+{{- end -}}
+{{- if and (ne $mode "standalone") .Values.standalone.httpFilters -}}
+{{- fail (printf "standalone.httpFilters: not in mode %s, whose Envoy is configured by its gateway controller; use that one's policies" $mode) -}}
+{{- end -}}
 {{- range $index, $pool := .Values.pools -}}
 {{- if and $pool.selector (not $pool.targetPorts) -}}
 {{- fail (printf "pools[%d].targetPorts: needed with a selector" $index) -}}

@@ -43,6 +43,8 @@
 {{- $_ := set $gateway "controlPlane" "127.0.0.1:9002" -}}
 {{- $_ := set $gateway "upstream" .Values.standalone.upstream -}}
 {{- $_ := set $gateway "streamIdleTimeout" .Values.gateway.streamIdleTimeout -}}
+{{- with .Values.gateway.removeHeaders }}{{ $_ := set $gateway "removeHeaders" . }}{{ end -}}
+{{- with .Values.standalone.httpFilters }}{{ $_ := set $gateway "httpFilters" . }}{{ end -}}
 {{- $_ := set $config "gateway" $gateway -}}
 {{- end -}}
 {{- toYaml $config -}}

@@ -38,6 +38,9 @@ transport_socket:
 - x-llm-d-request-dropped-reason
 - x-kvasir-decision
 - x-kvasir-pool
+{{- range .Values.gateway.removeHeaders }}
+- {{ . | quote }}
+{{- end }}
 {{- end -}}
 
 {{/* The cluster follows the steering header, down its list with each retry; without it, and when the list is used up, the

@@ -33,7 +33,7 @@ match:
             "@type": type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation
             mutations:
             {{- range include "kvasir.ownHeaders" . | fromYamlArray }}
-            - remove: {{ . }}
+            - remove: {{ . | quote }}
             {{- end }}
 {{- if eq (include "kvasir.backend" .) "InferencePool" }}
 {{- if .Values.istio.removeExtProc }}

@@ -369,6 +369,13 @@ pub struct Gateway {
     pub upstream: Option<Upstream>,
     /// A stream on which nothing moves for this long is ended, 1s to 24h. Default 10m.
     pub stream_idle_timeout: Option<HumanDuration>,
+    /// Request headers that no client may set, beside Kvasir's own: taken off before any filter. Default: none.
+    #[serde(default)]
+    pub remove_headers: Vec<String>,
+    /// HTTP filters before Kvasir's own, in Envoy's words (`name` and `typed_config`), such as one that authenticates. Envoy
+    /// checks them when it starts. Default: none.
+    #[serde(default)]
+    pub http_filters: Vec<serde_json::Value>,
 }
 
 /// How Envoy speaks TLS to the control plane. The files are Envoy's to read, once, when it starts.

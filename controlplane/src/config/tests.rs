@@ -332,6 +332,28 @@ fn what_envoy_needs_for_tls_lies_beside_the_configuration() {
 }
 
 #[test]
+fn what_the_operator_adds_to_envoy_is_checked_as_far_as_that_is_ours() {
+    let with = |fields: &str| format!("{SMALLEST}\ngateway: {{{fields}}}");
+    let keys = "{name: keys, typed_config: {'@type': t/KeyAuth, any: [1]}}";
+    let found = parse(&with(&format!("removeHeaders: [x-tenant], httpFilters: [{keys}]"))).unwrap().gateway;
+    assert_eq!(found.remove_headers, ["x-tenant"]);
+    assert_eq!(found.http_filters[0]["typed_config"]["any"][0], 1);
+    let router = "httpFilters: [{name: r, typed_config: {'@type': t/envoy.extensions.filters.http.router.v3.Router}}]";
+    for (fields, told) in [
+        ("removeHeaders: [x-a, X-Tenant]", "gateway.removeHeaders[1]: must be a header's name in lower case"),
+        ("removeHeaders: [':path']", "gateway.removeHeaders[0]: must be"),
+        ("removeHeaders: [host]", "gateway.removeHeaders[0]: must be"),
+        ("removeHeaders: ['']", "gateway.removeHeaders[0]: must be"),
+        ("httpFilters: [{name: a}, {typed_config: {}}]", "gateway.httpFilters[1]: must be an object with a name"),
+        ("httpFilters: [keys]", "gateway.httpFilters[0]: must be an object with a name"),
+        (router, "gateway.httpFilters[0]: must not be the router"),
+    ] {
+        let text = refusal(&with(fields));
+        assert!(text.starts_with(told), "{fields}: {text}");
+    }
+}
+
+#[test]
 fn failover_is_off_where_nothing_is_said_and_its_times_have_bounds() {
     let with = |failover: &str| {
         let pool = "{name: p, discovery: {static: {endpoints: ['10.0.0.1:1']}}";

@@ -153,6 +153,17 @@ mod tests {
     }
 
     #[test]
+    fn what_the_operator_adds_comes_before_the_filter_and_what_no_client_may_set_before_both() {
+        let added =
+            render(&config("gateway: {removeHeaders: [x-tenant], httpFilters: [{name: keys}, {name: tokens}]}"));
+        assert_eq!(filter_names(&added), ["keys", "tokens", "envoy.filters.http.wasm", "envoy.filters.http.router"]);
+        let path = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config\
+                    /early_header_mutation_extensions/0/typed_config/mutations";
+        let removed = added.pointer(path).unwrap().as_array().unwrap();
+        assert!(removed.contains(&json!({"remove": "x-tenant"})) && removed.len() > 1, "{removed:?}");
+    }
+
+    #[test]
     fn the_first_pool_takes_what_no_header_names() {
         let bootstrap = render(&config(""));
         let path =

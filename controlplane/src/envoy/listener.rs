@@ -1,4 +1,5 @@
-//! The listener, pure: early removal of what clients may not set, the filter in one of its two modes, routes.
+//! The listener, pure: early removal of what clients may not set, the operator's filters, ours in one of its two modes,
+//! routes.
 
 use serde_json::{Value, json};
 
@@ -43,6 +44,7 @@ pub(super) fn listener(config: &Config) -> Value {
 }
 
 fn connection_manager(config: &Config) -> Value {
+    let removed = OURS.into_iter().chain(config.gateway.remove_headers.iter().map(String::as_str));
     json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "kvasir",
@@ -54,7 +56,7 @@ fn connection_manager(config: &Config) -> Value {
             "typed_config": {
                 "@type":
                     "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-                "mutations": OURS.iter().map(|name| json!({"remove": name})).collect::<Vec<_>>(),
+                "mutations": removed.map(|name| json!({"remove": name})).collect::<Vec<_>>(),
             },
         }],
         "http_filters": filters(config),
@@ -118,7 +120,8 @@ fn route(matcher: Value, pool: &str, limit: u64) -> Value {
 }
 
 fn filters(config: &Config) -> Vec<Value> {
-    let mut filters = vec![wasm(config)];
+    let mut filters = config.gateway.http_filters.clone();
+    filters.push(wasm(config));
     if config.gateway.mode == Mode::State {
         filters.push(json!({
             "name": "envoy.filters.http.buffer",

@@ -34,6 +34,7 @@ pub struct Stats {
     decisions: Histogram,
     requests: Family<Pool, Counter>,
     rejected: Family<Status, Counter>,
+    over_budget: Family<Pool, Counter>,
     fallbacks: Family<Pool, Counter>,
     circuits_opened: Family<Pool, Counter>,
     circuits_closed: Family<Pool, Counter>,
@@ -55,6 +56,7 @@ impl Default for Stats {
             decisions: Histogram::new([1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 1e-2, 0.1]),
             requests: Family::default(),
             rejected: Family::default(),
+            over_budget: Family::default(),
             fallbacks: Family::default(),
             circuits_opened: Family::default(),
             circuits_closed: Family::default(),
@@ -111,6 +113,9 @@ impl Stats {
             }
             Event::Rejected { status } => {
                 self.rejected.get_or_create_owned(&Status { status: *status }).inc();
+            }
+            Event::OverBudget { pool } => {
+                self.over_budget.get_or_create_owned(&label(pool)).inc();
             }
             Event::FirstToken { pool, milliseconds } => {
                 let seconds = Duration::from_millis(*milliseconds).as_secs_f64();
@@ -187,6 +192,7 @@ impl Stats {
         put("epp_decision_duration_seconds", "Time of the step that chose an endpoint", &self.decisions)?;
         put("epp_requests", "Requests that an endpoint was chosen for", &self.requests)?;
         put("epp_rejected_requests", "Requests that were answered instead", &self.rejected)?;
+        put("epp_over_budget", "Requests that were refused because of their tenant's budget", &self.over_budget)?;
         put("epp_circuits_opened", "Endpoints that were left alone after failures", &self.circuits_opened)?;
         put("epp_circuits_closed", "Endpoints that were left alone and serve again", &self.circuits_closed)?;
         put("epp_stalls", "Requests without a first token in time", &self.stalls)?;

@@ -45,6 +45,7 @@ fn who_has_spent_its_requests_is_told_when_to_come_back_and_others_go_on() {
     asked(&mut brain, "a", 0).destination();
     let refused = asked(&mut brain, "a", 0);
     assert_eq!(refused.reply().0, 429);
+    assert!(refused.effects.contains(&Effect::Count(Event::OverBudget { pool: "p".to_owned() })));
     let Some(Effect::Reply(reply)) = refused.effects.last() else { unreachable!() };
     for (name, value) in [
         ("retry-after", "30"),

@@ -183,7 +183,10 @@ fn send(ask: Ask, wanted: Result<Wanted, Reject>, step: &mut Step<'_>) -> Phase 
     let paid = match wanted.watch.as_ref().map(|_| afford(&ask, &wanted.pool, &trial.request.demand, step)).transpose()
     {
         Ok(paid) => paid.flatten(),
-        Err(reject) => return step.reply(ask.dialect, &reject),
+        Err(reject) => {
+            step.effects.push(Effect::Count(Event::OverBudget { pool: wanted.pool }));
+            return step.reply(ask.dialect, &reject);
+        }
     };
     let offered = step.brain.offer(&offer, step.now);
     if let (Offered::Routed(_) | Offered::Waits(_), Some(paid)) = (&offered, &paid) {

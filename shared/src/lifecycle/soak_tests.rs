@@ -271,7 +271,7 @@ impl Soak {
             Event::Turned(Turned::Stalled { .. }) => self.tally.stalled += 1,
             Event::Turned(Turned::Opened { .. }) => self.tally.opened += 1,
             Event::Turned(Turned::Closed { .. }) => self.tally.closed += 1,
-            Event::Routed { .. } | Event::Rejected { .. } | Event::FirstToken { .. } => {}
+            Event::Routed { .. } | Event::Rejected { .. } | Event::OverBudget { .. } | Event::FirstToken { .. } => {}
         }
     }
 

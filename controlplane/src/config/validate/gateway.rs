@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::super::raw;
 use super::{Checks, HOUR};
 use crate::config::{Config, Gateway, GatewayTls, Identity, Mode, Upstream};
@@ -21,6 +23,11 @@ pub(super) fn gateway(checks: &mut Checks, raw: raw::Gateway, folder: &Path) -> 
             checks.refuse("gateway.controlPlane", "must be host:port", format!("{target:?}"));
         }
     }
+    for (index, name) in raw.remove_headers.iter().enumerate().filter(|(_, name)| !is_removable(name)) {
+        let rule = "must be a header's name in lower case, other than host";
+        checks.refuse(&format!("gateway.removeHeaders[{index}]"), rule, format!("{name:?}"));
+    }
+    http_filters(checks, &raw.http_filters);
     Gateway {
         listen: checks.address("gateway.listen", raw.listen, (loopback, 8080)),
         admin,
@@ -37,7 +44,28 @@ pub(super) fn gateway(checks: &mut Checks, raw: raw::Gateway, folder: &Path) -> 
             Duration::from_secs(600),
             (Duration::from_secs(1), HOUR * 24),
         ),
+        remove_headers: raw.remove_headers,
+        http_filters: raw.http_filters,
     }
+}
+
+/// What is in them is Envoy's to check. What only its last filter may be would stand before Kvasir's.
+fn http_filters(checks: &mut Checks, filters: &[Value]) {
+    for (index, filter) in filters.iter().enumerate() {
+        let path = format!("gateway.httpFilters[{index}]");
+        let text = |pointer| filter.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+        if text("/name").is_none() {
+            checks.refuse(&path, "must be an object with a name, as in Envoy's http_filters", filter);
+        } else if text("/typed_config/@type").is_some_and(|kind| kind.ends_with(".router.v3.Router")) {
+            checks.refuse(&path, "must not be the router: it comes last, after Kvasir's filter", filter);
+        }
+    }
+}
+
+/// A header's name that Envoy can take off: no pseudo-header.
+fn is_removable(name: &str) -> bool {
+    let legal = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9') || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(legal) && name != "host"
 }
 
 fn tls(checks: &mut Checks, raw: raw::GatewayTls, folder: &Path) -> GatewayTls {

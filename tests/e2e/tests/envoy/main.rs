@@ -58,8 +58,10 @@ macro_rules! in_all_modes {
     };
 }
 
+mod auth;
 mod bodies;
 mod bookings;
+mod budgets;
 mod control_plane;
 mod dialects;
 mod exact;
