@@ -18,6 +18,7 @@ CHART = ROOT / "charts" / "kvasir"
 MODES = ["istio-wasmplugin", "istio-envoyfilter", "envoy-gateway", "standalone", "epp"]
 VALUES = {path.name.removesuffix("-values.yaml"): path for path in sorted((CHART / "ci").glob("*-values.yaml"))}
 EXAMPLES = {path.parent.name: path for path in sorted((ROOT / "examples").glob("*/values.yaml"))}
+EXAMPLES |= {f"auth/{path.name}": path for path in sorted((ROOT / "examples/auth").glob("*-values.yaml"))}
 POOL = ["pools[0].name=a", "pools[0].selector.app=a", "pools[0].targetPorts={8000}"]
 WASM = ["wasm.url=oci://registry.example/filter:1"]
 
@@ -248,6 +249,9 @@ class Refuses(unittest.TestCase):
             "pools[0].targetPorts: needed": ["gateway.mode=epp", *POOL[:2]],
             "only one port is reached": ["gateway.mode=istio-envoyfilter", *WASM, *POOL, "gateway.backend=Service",
                                          "pools[0].targetPorts={1,2}"],
+            "gateway.removeHeaders: not in mode epp": ["gateway.mode=epp", *POOL, "gateway.removeHeaders={x-tenant}"],
+            "standalone.httpFilters: not in mode": ["gateway.mode=envoy-gateway", *WASM, *POOL,
+                                                    "standalone.httpFilters[0].name=keys"],
             "tls.gatewayCa: needed": ["gateway.mode=istio-envoyfilter", *WASM, *POOL, "tls.enabled=true",
                                       "tls.source=secret"],
         }.items():
@@ -299,6 +303,25 @@ class Agrees(unittest.TestCase):
             self.assertEqual(set(removed), ours)
         policy = only(rendered(VALUES["envoy-gateway"]), "ClientTrafficPolicy")
         self.assertEqual(set(policy["spec"]["headers"]["earlyRequestHeaders"]["remove"]), ours)
+
+    def test_headers_that_no_client_may_set_are_taken_off_in_every_mode_that_can(self):
+        more = ("gateway.removeHeaders={x-tenant}",)
+        for name in ("istio-wasmplugin", "istio-envoyfilter"):
+            self.assertIn({"remove": "x-tenant"}, list(walk(rendered(VALUES[name], more))))
+        policy = only(rendered(VALUES["envoy-gateway"], more), "ClientTrafficPolicy")
+        self.assertIn("x-tenant", policy["spec"]["headers"]["earlyRequestHeaders"]["remove"])
+        self.assertEqual(config(rendered(VALUES["standalone"], more))["gateway"]["removeHeaders"], ["x-tenant"])
+
+    def test_examples_of_authentication_take_the_tenants_name_off_and_hand_envoys_filters_on(self):
+        source = (ROOT / "shared/src/headers.rs").read_text()
+        names = re.search(r"const FAIRNESS_ID: .*?= \[(.*?)\];", source).group(1)
+        for name in (name for name in EXAMPLES if name.startswith("auth")):
+            values = yaml.safe_load(EXAMPLES[name].read_text())
+            self.assertEqual(values["gateway"]["removeHeaders"], re.findall(r'"([\w-]+)"', names), name)
+        ours = yaml.safe_load((ROOT / "examples/auth/kvasir.yaml").read_text())["gateway"]
+        self.assertEqual(ours["removeHeaders"], re.findall(r'"([\w-]+)"', names))
+        filters = yaml.safe_load(EXAMPLES["auth"].read_text())["standalone"]["httpFilters"]
+        self.assertEqual(config(rendered(EXAMPLES["auth"]))["gateway"]["httpFilters"], filters)
 
     def test_statistics_get_the_same_tags_and_bounds(self):
         source = (ROOT / "controlplane/src/envoy/bootstrap.rs").read_text()
