@@ -78,9 +78,9 @@ impl Siblings {
         self.company.is_some_and(|seen| now.since(seen) < LIFETIME)
     }
 
-    /// VMs of the process that are known to live, this one included.
+    /// VMs of the process that are known to live and get requests: all but the one in Envoy's main thread.
     pub(crate) fn workers(&self) -> u32 {
-        u32::try_from(self.members.len()).unwrap_or(u32::MAX).max(1)
+        u32::try_from(self.members.len()).unwrap_or(u32::MAX).saturating_sub(1).max(1)
     }
 
     /// Writes this VM's bookings for the others.

@@ -43,10 +43,11 @@ in_all_modes! {
     async fn who_is_over_its_budget_is_told_when_to_come_back_and_others_go_on(mode) {
         let budgets = "budgets: [{tenants: [few], requestsPerMinute: 3}, {requestsPerMinute: 600}]";
         let Some(stack) = Stack::new().engines(1).mode(mode).pool(budgets).start().await else { return };
-        // One connection: one worker, which knows at once what it let through.
         let client = stack.client(Version::Http2);
-        for _ in 0..3 {
-            assert_eq!(ask(&client, "few", &chat("hello", 1)).await.status, 200);
+        for number in 0..3 {
+            // What the control plane and the worker both count, both count for a moment only.
+            let is_served = async || ask(&client, "few", &chat("hello", 1)).await.status == 200;
+            eventually(&format!("request {number} is served"), SOON / 4, is_served).await;
         }
         let refused = ask(&client, "few", &chat("hello", 1)).await;
         assert_tells_when(&refused, "requests");
@@ -57,7 +58,7 @@ in_all_modes! {
         assert_tells_when(&refused, "requests");
         assert_eq!(refused.json()["error"]["type"], "rate_limit_error");
         assert_eq!(ask(&client, "many", &chat("hello", 1)).await.status, 200);
-        eventually("it is counted", SOON, async || stack.gateway().stat("kvasir_over_budget_total").await > 1.5).await;
+        eventually("it is counted", SOON, async || stack.gateway().stat("kvasir_over_budget_total").await >= 2.0).await;
     }
 
     async fn tokens_are_what_the_engine_says_in_the_end(mode) {
@@ -70,7 +71,9 @@ in_all_modes! {
         unlimited.as_object_mut().unwrap().remove("max_tokens");
         let answered = ask(&client, "short", &unlimited).await;
         assert_eq!(answered.usage()["completion_tokens"], 128);
-        assert_eq!(ask(&client, "short", &chat("hello", 150)).await.status, 200, "what was not used came back");
+        // Until it is drained, 20 s, were it not for what came back; the control plane hears of that a moment later.
+        let is_served = async || ask(&client, "short", &chat("hello", 150)).await.status == 200;
+        eventually("what was not used came back", SOON / 4, is_served).await;
         let answered = ask(&client, "long", &chat("hello", 500)).await;
         assert_eq!(answered.usage()["completion_tokens"], 500);
         let refused = ask(&client, "long", &chat("hello", 4)).await;
@@ -95,7 +98,8 @@ async fn without_a_control_plane_each_gateway_keeps_to_its_part() {
     let Some(mut stack) = Stack::new().engines(1).gateways(2).workers(1).pool(LIMITED).start().await else { return };
     stack.kill_control_plane();
     let silence = |gateway: usize| stack.gateways[gateway].stat("kvasir_table_age_milliseconds");
-    eventually("both know that it is silent", SOON, async || silence(0).await.min(silence(1).await) > 3000.0).await;
+    // Long enough, too, for the VM to be forgotten that Envoy made to check its configuration.
+    eventually("both know that it is silent", SOON, async || silence(0).await.min(silence(1).await) > 6000.0).await;
     for gateway in &stack.gateways {
         let served = served_until_refused(|| gateway.client(Version::Http1)).await;
         assert!((LIMIT / 2..LIMIT * 3 / 4).contains(&served), "{served}");
