@@ -128,6 +128,14 @@ impl Brain {
             .collect::<Vec<Local>>()
     }
 
+    /// Tokens of the prompt that the endpoint with the most of them holds, in whatever tier.
+    pub(super) fn held_tokens(&self, name: &str, prompt: &Prompt<'_>, now: Timestamp) -> f64 {
+        let Some(pool) = self.pool(name) else { return 0.0 };
+        let unknown = LiveRows::default();
+        let locals = self.locals(name, pool, self.live.get(name).unwrap_or(&unknown), prompt, now);
+        locals.iter().map(|local| local.matched_tokens + local.reload_tokens).fold(0.0, f64::max)
+    }
+
     fn books_of(&self, number: Option<u32>, index: u16, (pool, rows, silence): (&Pool, &LiveRows, Duration)) -> Books {
         let row = Slot::new(u32::from(index)).map(|slot| rows.pool.endpoint(slot)).unwrap_or_default();
         let fresh = row.scrape.filter(|scrape| {

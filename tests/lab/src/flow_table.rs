@@ -12,7 +12,7 @@ use crate::workload::Kind;
 use crate::world::{RunError, run};
 
 /// Workloads of the flow study and the loads that it calls 1.0: where attainment begins to break without holding.
-pub const WORKLOADS: [(Kind, f64); 7] = [
+pub const WORKLOADS: [(Kind, f64); 8] = [
     (Kind::Tenants, 76.0),
     (Kind::Shared, 15.5),
     (Kind::Rag, 5.3),
@@ -20,6 +20,8 @@ pub const WORKLOADS: [(Kind, f64); 7] = [
     (Kind::Pressure, 16.0),
     (Kind::NoisyRate, 100.0),
     (Kind::NoisyLength, 33.0),
+    // Above it, what its sessions say does not fit into the caches.
+    (Kind::Agents, 2.3),
 ];
 
 /// One point: what is asked and what holds it, for each seed.
@@ -71,6 +73,8 @@ pub struct Figures {
     pub jain: f64,
     /// What the control plane published in the end; 0: nothing.
     pub margin: f64,
+    /// Turns of sessions that had begun, refused.
+    pub cut_off: f64,
     /// Thrown out by engines.
     pub preemptions: f64,
     /// Anything that should not be left.
@@ -97,6 +101,7 @@ impl Figures {
             tenants: outcome.ok_of_victims_and_noisy(),
             jain: outcome.jain(),
             margin: outcome.margin,
+            cut_off: outcome.cut_off() as f64,
             preemptions: outcome.preemptions as f64,
             leftovers: outcome.leftovers != crate::outcome::Leftovers::default(),
         }
@@ -137,7 +142,7 @@ pub fn measure(points: Vec<Point>, seeds: u64) -> Result<Vec<Row>, RunError> {
 pub fn markdown(rows: &[Row]) -> String {
     let mut text = String::from(
         "| workload, load | hold | ok | goodput/s | TTFT p95 s | TPOT p95 ms | refused, late, slow | hit | bands ok | batch gap s | \
-         victims / noisy | Jain | margin | preempted | left |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+         victims / noisy | Jain | margin | preempted | cut off | left |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
         let mean = |figure: &dyn Fn(&Figures) -> f64| mean(row, figure);
@@ -146,7 +151,7 @@ pub fn markdown(rows: &[Row]) -> String {
         let dash = |shown: bool, text: String| if shown { text } else { "-".to_owned() };
         let written = writeln!(
             text,
-            "| {} {}x | {} | {:.3} | {:.1} | {:.2} | {:.1} | {:.3} {:.3} {:.3} | {:.3} | {} | {} | {} | {} | {:.3} | {:.0} | {} |",
+            "| {} {}x | {} | {:.3} | {:.2} | {:.2} | {:.1} | {:.3} {:.3} {:.3} | {:.3} | {} | {} | {} | {} | {:.3} | {:.0} | {:.0} | {} |",
             row.point.scenario.workload.name(),
             row.point.load,
             row.point.holding.name(),
@@ -164,6 +169,7 @@ pub fn markdown(rows: &[Row]) -> String {
             dash(callers == Callers::Tenants, format!("{:.3}", mean(&|f| f.jain))),
             mean(&|f| f.margin),
             mean(&|f| f.preemptions),
+            mean(&|f| f.cut_off),
             if row.figures.iter().any(|figures| figures.leftovers) { "SOMETHING" } else { "-" },
         );
         debug_assert!(written.is_ok(), "a String takes everything");

@@ -13,9 +13,13 @@ use shared::wire;
 use vllm_sim::engine::Usage;
 
 use crate::callers::Caller;
+use crate::workload::ConversationId;
 
 /// The control plane forgets a gateway that says nothing for two seconds.
 const KEEP_ALIVE: Duration = Duration::from_millis(500);
+
+/// Header that names a conversation.
+pub const SESSION: &str = "x-conversation";
 
 /// What a pod sends for a token.
 const TOKEN: &[u8] =
@@ -44,6 +48,8 @@ pub struct Asked<'a> {
     pub sent: usize,
     /// Who asks.
     pub caller: Caller,
+    /// Whose turn it is.
+    pub conversation: Option<ConversationId>,
 }
 
 /// What became of a request when its body was complete.
@@ -72,9 +78,10 @@ pub enum Told {
 impl Gateway {
     /// A request begins; it stays without an answer when the client goes away after `asked.sent` bytes of its body.
     pub fn request(&mut self, id: u64, asked: &Asked<'_>, now: Timestamp) -> Option<Steering> {
-        let Asked { body, sent, caller } = *asked;
+        let Asked { body, sent, caller, conversation } = *asked;
         let (name, length) = (format!("request-{id}"), body.len().to_string());
-        let who = caller.headers();
+        let mut who = caller.headers();
+        who.extend(conversation.map(|ConversationId(number)| (SESSION, format!("session-{number}"))));
         let mut headers: Vec<(&[u8], &[u8])> = vec![
             (b":method", b"POST"),
             (b":path", b"/v1/chat/completions"),

@@ -5,6 +5,7 @@ use shared::wire;
 use shared::wire::flow_control::Hold;
 
 use crate::callers::{Callers, OBJECTIVES};
+use crate::gateway::SESSION;
 
 /// What keeps requests waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,10 @@ pub enum Holding {
     Utilization,
     /// llm-d's concurrency detector, 100 requests a pod.
     Concurrency,
+    /// The cap on live sessions alone.
+    Sessions,
+    /// The prediction and the cap on live sessions.
+    OursWithSessions,
 }
 
 /// Share of the service level for the first token that is planned with.
@@ -29,7 +34,8 @@ const SHARES: [f64; 3] = [0.0, 0.2, 0.05];
 
 impl Holding {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::None, Self::Utilization, Self::Concurrency, Self::Ours];
+    pub const ALL: [Self; 6] =
+        [Self::None, Self::Utilization, Self::Concurrency, Self::Ours, Self::Sessions, Self::OursWithSessions];
 
     /// As it stands in tables and on the command line.
     #[must_use]
@@ -39,6 +45,8 @@ impl Holding {
             Self::Ours => "ours",
             Self::Utilization => "utilization",
             Self::Concurrency => "concurrency",
+            Self::Sessions => "sessions",
+            Self::OursWithSessions => "ours+sessions",
         }
     }
 
@@ -47,7 +55,10 @@ impl Holding {
     pub fn control(self, callers: Callers, gateways: usize) -> Option<wire::FlowControl> {
         let hold = match self {
             Self::None => return None,
-            Self::Ours => Hold::Prediction(wire::Prediction { token_budget: 8192.0, ignore_tpot: false }),
+            Self::Ours | Self::OursWithSessions => {
+                Hold::Prediction(wire::Prediction { token_budget: 8192.0, ignore_tpot: false })
+            }
+            Self::Sessions => Hold::Prediction(wire::Prediction { token_budget: 1e12, ignore_tpot: true }),
             Self::Utilization => {
                 Hold::Utilization(wire::Utilization { queue_depth: 5.0, kv_share: 0.8, stale_after_ms: 0 })
             }
@@ -59,7 +70,7 @@ impl Holding {
             limit: if graded { limit } else { 1.0 },
             min_share: if graded { min_share } else { 0.0 },
             ttl_seconds: objective.slo_ttft * DEADLINE,
-            deadline: objective.slo_ttft < 10.0,
+            deadline: objective.slo_ttft < 10.0 && self != Self::Sessions,
             ..wire::Band::default()
         };
         let bands = OBJECTIVES.iter().zip(LIMITS.into_iter().zip(SHARES)).map(band);
@@ -70,7 +81,13 @@ impl Holding {
             max_bytes: 0,
             skip: 8,
             hold: Some(hold),
+            sessions: matches!(self, Self::Sessions | Self::OursWithSessions).then(sessions),
             ..wire::FlowControl::default()
         })
     }
+}
+
+/// The product's defaults, which are the study's.
+fn sessions() -> wire::Sessions {
+    wire::Sessions { header: SESSION.to_owned(), capacity_share: 0.8, ttl_seconds: 30.0, idle_seconds: 30.0 }
 }

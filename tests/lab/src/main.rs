@@ -67,7 +67,7 @@ struct FlowArguments {
     /// Times the load at which attainment begins to break.
     #[arg(long, value_delimiter = ',', default_value = "0.8,1.2,1.5,2")]
     loads: Vec<f64>,
-    /// none, ours, utilization, concurrency.
+    /// none, ours, utilization, concurrency, sessions, ours+sessions.
     #[arg(long, value_delimiter = ',', default_value = "none,utilization,concurrency,ours")]
     hold: Vec<String>,
     /// Runs to average.
@@ -82,9 +82,12 @@ struct FlowArguments {
     /// Parts of flow control that are left out: deadline, tpot, budget, skip, limits, shares, fairness.
     #[arg(long, value_delimiter = ',')]
     without: Vec<String>,
-    /// Seconds before the two minutes that are judged.
+    /// Seconds before those that are judged.
     #[arg(long, default_value_t = 60.0)]
     warm: f64,
+    /// Seconds that are judged.
+    #[arg(long, default_value_t = 120.0)]
+    judged: f64,
     /// The control plane is silent from so many seconds on, for ten.
     #[arg(long)]
     cut: Option<f64>,
@@ -125,7 +128,7 @@ fn flow(arguments: &FlowArguments) -> Result<(), String> {
                     gateways: arguments.gateways,
                     outage,
                     warm: arguments.warm,
-                    until: arguments.warm + 120.0,
+                    until: arguments.warm + arguments.judged,
                     ..Scenario::new(kind, usual * load)
                 };
                 let mut scenario = traffic.holding(holding);

@@ -39,6 +39,8 @@ pub struct Record {
     pub repeated_tokens: u32,
     /// Tokens generated.
     pub output_tokens: u32,
+    /// Which turn of its conversation it is, from 1.
+    pub turn: Option<usize>,
     /// |predicted - actual| cached tokens.
     pub prediction_error: Option<u64>,
 }

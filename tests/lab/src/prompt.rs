@@ -78,8 +78,8 @@ impl Prompt {
     /// The body of a streamed `/v1/chat/completions` request. `max_tokens`: the caller's bound on the answer, if it has one.
     #[must_use]
     pub fn body(&self, max_tokens: Option<u32>) -> Vec<u8> {
-        let tokens: u32 = self.messages.iter().map(|message| message.content.tokens).sum();
-        let mut body = Vec::with_capacity(usize::try_from(tokens).unwrap_or(0) * 4 + 256 + 64 * self.messages.len());
+        let mut body =
+            Vec::with_capacity(usize::try_from(self.tokens()).unwrap_or(0) * 4 + 256 + 64 * self.messages.len());
         body.extend_from_slice(b"{\"model\":\"sim-model\",\"stream\":true,\"stream_options\":{\"include_usage\":true}");
         if let Some(most) = max_tokens {
             body.extend_from_slice(format!(",\"max_tokens\":{most}").as_bytes());
@@ -93,6 +93,12 @@ impl Prompt {
         }
         body.extend_from_slice(b"]}");
         body
+    }
+
+    /// Tokens of all messages, without what a template adds.
+    #[must_use]
+    pub fn tokens(&self) -> u32 {
+        self.messages.iter().map(|message| message.content.tokens).sum()
     }
 
     /// The tokens that the simulator makes of `body`, as an engine takes them.

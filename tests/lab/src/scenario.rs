@@ -128,11 +128,11 @@ impl Default for Pace {
 }
 
 impl Scenario {
-    /// Eight calibrated pods behind one gateway, nothing goes wrong: 60 s to warm up, then 120 s that count (chats need
-    /// longer to reach their usual length).
+    /// Eight calibrated pods behind one gateway, nothing goes wrong: 60 s to warm up, then 120 s that count (conversations
+    /// need longer to reach their usual length).
     #[must_use]
     pub fn new(workload: Kind, rate: f64) -> Self {
-        let warm = if workload == Kind::Chat { 150.0 } else { 60.0 };
+        let warm = if matches!(workload, Kind::Chat | Kind::Agents) { 150.0 } else { 60.0 };
         Self {
             workload,
             rate,

@@ -8,7 +8,7 @@ mod chat;
 
 use crate::prompt::{Message, Prompt, Role, Span};
 use crate::random::{Random, Zipf, mixed};
-use chat::Chats;
+use chat::{AGENTS, Chats, PEOPLE};
 
 pub use chat::ConversationId;
 
@@ -35,10 +35,13 @@ pub enum Kind {
     NoisyRate,
     /// The same, but all ask equally often, and the prompts of the first are ten times as long.
     NoisyLength,
+    /// Sessions of agents: 12,000 tokens that all share, about 28,000 of their own, then about 15 turns of 2500 tokens in and
+    /// 300 out, 3 s between them, up to 120,000 tokens.
+    Agents,
 }
 
 impl Kind {
-    /// All of them.
+    /// All of the routing study that are judged by it: `Agents` fill the caches whoever routes them.
     pub const ALL: [Self; 10] = [
         Self::Shared,
         Self::Pressure,
@@ -66,6 +69,7 @@ impl Kind {
             Self::Mix => "mix",
             Self::NoisyRate => "noisy-rate",
             Self::NoisyLength => "noisy-length",
+            Self::Agents => "agents",
         }
     }
 
@@ -83,6 +87,7 @@ impl Kind {
             Self::Mix => [6.0, 10.0, 14.0],
             Self::NoisyRate => [40.0, 60.0, 75.0],
             Self::NoisyLength => [20.0, 30.0, 40.0],
+            Self::Agents => [1.2, 2.0, 2.5],
         }
     }
 }
@@ -142,16 +147,18 @@ impl Workload {
             | Kind::Rag
             | Kind::Mix
             | Kind::NoisyRate
-            | Kind::NoisyLength => Zipf::new(1, 1.0),
+            | Kind::NoisyLength
+            | Kind::Agents => Zipf::new(1, 1.0),
         };
-        let (random, chats) = (Random::new(seed, 1), Chats::new(Random::new(seed, 2)));
+        let habits = if kind == Kind::Agents { &AGENTS } else { &PEOPLE };
+        let (random, chats) = (Random::new(seed, 1), Chats::new(habits, Random::new(seed, 2)));
         Self { kind, rate, rhythm, clock: 0.0, random, zipf, fresh: mixed(seed), chats }
     }
 
     /// The next request that waits for no other.
     pub fn next_arrival(&mut self) -> Arrival {
         self.clock = self.next_time();
-        if self.kind == Kind::Chat {
+        if matches!(self.kind, Kind::Chat | Kind::Agents) {
             let first = self.chats.begin();
             return Arrival { at: self.clock, prompt: first.prompt, conversation: Some(first.conversation), tenant: 0 };
         }
@@ -169,12 +176,34 @@ impl Workload {
         Some(Arrival { at: at + turn.think, prompt: turn.prompt, conversation: Some(conversation), tenant: 0 })
     }
 
+    /// Nobody goes on with a conversation that was refused.
+    pub fn give_up(&mut self, conversation: ConversationId) {
+        self.chats.give_up(conversation);
+    }
+
+    /// Requests of a conversation, on average, where there are conversations.
+    const fn turns(&self) -> Option<f64> {
+        match self.kind {
+            Kind::Chat => Some(PEOPLE.turns),
+            Kind::Agents => Some(AGENTS.turns),
+            Kind::Hot
+            | Kind::Short
+            | Kind::Shared
+            | Kind::Pressure
+            | Kind::Tenants
+            | Kind::Rag
+            | Kind::Mix
+            | Kind::NoisyRate
+            | Kind::NoisyLength => None,
+        }
+    }
+
     fn next_time(&mut self) -> f64 {
         if self.rhythm == Rhythm::Even {
             return self.clock + 1.0 / self.rate;
         }
-        if self.kind == Kind::Chat {
-            return self.clock + self.random.exponential(chat::MEAN_TURNS / self.rate);
+        if let Some(turns) = self.turns() {
+            return self.clock + self.random.exponential(turns / self.rate);
         }
         if self.kind != Kind::Tenants {
             return self.clock + self.random.exponential(1.0 / self.rate);
@@ -220,7 +249,7 @@ impl Workload {
                 self.ask(None, question, 128)
             }
             Kind::Mix => self.mix(),
-            Kind::Chat => self.chats.begin().prompt,
+            Kind::Chat | Kind::Agents => self.chats.begin().prompt,
             Kind::NoisyRate | Kind::NoisyLength => self.neighbours().0,
         }
     }

@@ -1,6 +1,7 @@
 //! The cap on live sessions: when the contexts of those that live fill the caches, new ones wait before everything else, in the
-//! order in which they came. Later turns of a live session never wait here. What a session is worth is its last context; a
-//! worker counts the sessions it sees, against its share of the caches. (The flow study, sections 6 and 8.)
+//! order in which they came. Later turns of a live session never wait here: a worker knows those that it has seen by their name,
+//! and any other by its prompt, which the caches hold already. What a session is worth is its last context; a worker counts
+//! the sessions it sees, against its share of the caches. (The flow study, sections 6 and 8.)
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
@@ -14,6 +15,10 @@ use crate::clock::Timestamp;
 use crate::flow::{Ticket, Waiting};
 use crate::table::EndpointState;
 use crate::table::flow::{FlowControl, SessionCap};
+
+/// A request of whose prompt the caches hold so much brings no new context: its session lives, whoever saw it so far. What
+/// sessions share from their first turn on has to be less.
+const HELD: f64 = 0.5;
 
 /// Of one pool.
 #[derive(Debug, Default)]
@@ -96,11 +101,18 @@ impl Brain {
         let sessions = &mut self.flows.pools.entry(trial.pool.to_owned()).or_default().sessions;
         sessions.forget_idle(now);
         let first_in_line = sessions.door.is_empty() || sessions.live.contains_key(session);
-        if !first_in_line || !sessions.lets_in(session, capacity) {
+        let lets_in = first_in_line && sessions.lets_in(session, capacity);
+        if !lets_in && !self.brings_nothing_new(trial, now) {
             return true;
         }
+        let sessions = &mut self.flows.pools.entry(trial.pool.to_owned()).or_default().sessions;
         sessions.touch(session, own, (cap.idle, now));
         false
+    }
+
+    /// Is most of its prompt held somewhere?
+    fn brings_nothing_new(&self, trial: &Trial<'_>, now: Timestamp) -> bool {
+        self.held_tokens(trial.pool, &trial.prompt, now) >= HELD * trial.request.demand.prompt_tokens
     }
 
     /// Lets it wait there.
@@ -112,24 +124,28 @@ impl Brain {
     pub(super) fn open_door(&mut self, name: &str, control: &Arc<FlowControl>, now: Timestamp) {
         let Some(cap) = &control.sessions else { return };
         let room = self.session_room(name, cap, now);
-        while let Some(sessions) = self.flows.pools.get_mut(name).map(|flow| &mut flow.sessions) {
+        loop {
+            let Some(sessions) = self.flows.pools.get_mut(name).map(|flow| &mut flow.sessions) else { return };
             sessions.forget_idle(now);
-            let Some(first) = sessions.door.front() else { return };
+            let Some(first) = self.flows.pools.get(name).and_then(|flow| flow.sessions.door.front()) else { return };
             let trial = first.load.trial(name);
-            let (session, own) = (trial.session.unwrap_or_default(), context_of(&trial));
+            let (session, own) = (trial.session.unwrap_or_default().to_owned(), context_of(&trial));
             let expired = first.expires <= now;
-            if !expired && !sessions.lets_in(session, room) {
+            // The caches may have been told of its prompt only after it came.
+            let goes = !expired && self.flows.pools.get(name).is_some_and(|flow| flow.sessions.lets_in(&session, room))
+                || self.brings_nothing_new(&trial, now);
+            if !goes && !expired {
                 return;
             }
-            let session = session.to_owned();
-            let Some(mut waiting) = sessions.door.pop_front() else { return };
+            let Some(flow) = self.flows.pools.get_mut(name) else { return };
+            let Some(mut waiting) = flow.sessions.door.pop_front() else { return };
             let (ticket, seed) = (waiting.ticket, waiting.load.seed());
-            if expired {
+            if !goes {
                 let retry_after = self.retry_after(name, seed, now);
                 self.flows.turns.put(ticket, Turn::Refused(Reject::QueueExpired { retry_after }));
                 continue;
             }
-            sessions.touch(&session, own, (cap.idle, now));
+            flow.sessions.touch(&session, own, (cap.idle, now));
             let ttl = self.time_to_wait(&waiting.load.trial(name), control, waiting.claim.band);
             (waiting.arrived, waiting.expires) = (now, now.after(ttl));
             let Some(flow) = self.flows.pools.get_mut(name) else { return };

@@ -1,5 +1,7 @@
 //! The cap on live sessions: whole sessions wait to begin, and nobody is stopped in the middle.
 
+use prost::Message;
+
 use super::*;
 
 /// Sessions may fill half of 1000 tokens.
@@ -34,9 +36,26 @@ pub(super) fn live(brain: &mut Brain, now: u64) {
     brain.set_live(wire::Live { epoch: 1, pools: vec![live] }, at(now)).unwrap();
 }
 
+/// A first turn: 40 tokens that all sessions share, 100 of its own.
 fn turn(brain: &mut Brain, session: &str, ms: u64) -> Driven {
+    say(brain, session, "", ms)
+}
+
+/// The same and something that comes after it.
+fn say(brain: &mut Brain, session: &str, more: &str, ms: u64) -> Driven {
     let headers = [("x-request-id", session), ("x-conversation", session)];
-    post(brain, CHAT, &headers, chat_body("m", "hello").as_bytes(), at(ms))
+    let content = "shared, ".repeat(20) + &format!("{session:7} ").repeat(50) + more;
+    post(brain, CHAT, &headers, chat_body("m", &content).as_bytes(), at(ms))
+}
+
+/// What `from` has routed is in the table of `to`.
+fn tell(from: &mut Brain, to: &mut Brain) {
+    let routes = from.report(1).pools.remove(0).routes;
+    let keys = routes.into_iter().flat_map(|route| route.keys).collect();
+    let residency = vec![wire::ResidencyGroup { holders: vec![0], keys, tokens: Vec::new() }];
+    let change = wire::PoolChange { name: "p".to_owned(), residency, ..wire::PoolChange::default() };
+    let delta = wire::Segment { epoch: 1, version: 2, part: 0, parts: 0, pools: vec![change] };
+    to.fold(&delta.encode_to_vec(), at(1)).unwrap();
 }
 
 fn finish(driven: &mut Driven, brain: &mut Brain, prompt: u32, ms: u64) {
@@ -100,4 +119,35 @@ fn requests_without_a_session_never_wait_for_one() {
     finish(&mut first, &mut brain, 290, 100);
     ticket(&turn(&mut brain, "b", 200));
     assert!(is_steered(&ask(&mut brain, "plain", "", 300).effects));
+}
+
+#[test]
+fn a_later_turn_passes_at_a_worker_that_never_saw_its_session() {
+    let (mut first, mut second) = (capped(), capped());
+    let mut elsewhere = turn(&mut first, "a", 0);
+    finish(&mut elsewhere, &mut first, 290, 100);
+    tell(&mut first, &mut second);
+    let mut full = turn(&mut second, "b", 200);
+    finish(&mut full, &mut second, 290, 300);
+    let waits = ticket(&turn(&mut second, "c", 400));
+    assert!(is_steered(&say(&mut second, "a", &"and then ".repeat(40), 500).effects), "most of it is held");
+    second.pump(at(600));
+    assert!(second.turns().is_empty(), "only what all share is held of a session that begins");
+    second.abandon("p", waits, at(700));
+}
+
+#[test]
+fn who_waits_to_begin_goes_when_the_caches_turn_out_to_hold_its_prompt() {
+    let (mut first, mut second) = (capped(), capped());
+    turn(&mut first, "a", 0);
+    let mut full = turn(&mut second, "b", 0);
+    finish(&mut full, &mut second, 290, 50);
+    let mut early = say(&mut second, "a", "and then", 100);
+    let place = ticket(&early);
+    second.pump(at(150));
+    assert!(second.turns().is_empty());
+    tell(&mut first, &mut second);
+    second.pump(at(200));
+    assert_eq!(second.turns(), [place]);
+    assert!(is_steered(&early.on(Input::Turn, &mut second, at(201))));
 }

@@ -60,6 +60,13 @@ impl Outcome {
         share(self.offered().filter(|record| record.caller.band == Some(band)))
     }
 
+    /// Refused turns of conversations that had begun, whenever.
+    #[must_use]
+    pub fn cut_off(&self) -> usize {
+        let refused = |record: &&Record| matches!(record.fate, Fate::Failed { .. });
+        self.records.iter().filter(refused).filter(|record| record.turn.is_some_and(|turn| turn > 1)).count()
+    }
+
     /// Requests within their service levels, a second.
     #[must_use]
     pub fn goodput(&self) -> f64 {

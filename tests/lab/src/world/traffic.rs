@@ -47,6 +47,7 @@ impl World<'_> {
             cached_tokens: 0,
             repeated_tokens,
             output_tokens: spec.output_tokens,
+            turn: arrival.conversation.map(|_| arrival.prompt.messages.len() / 2),
             prediction_error: None,
         });
         self.in_flight += 1;
@@ -80,7 +81,12 @@ impl World<'_> {
     ) -> Option<()> {
         let now = self.stamp();
         let body = arrival.prompt.body(None);
-        let asked = Asked { body: &body, sent: if body_cut { body.len() / 2 } else { body.len() }, caller };
+        let asked = Asked {
+            body: &body,
+            sent: if body_cut { body.len() / 2 } else { body.len() },
+            caller,
+            conversation: arrival.conversation,
+        };
         let mut steering = None;
         self.with_gateway(request, |gateway, id| steering = gateway.request(id, &asked, now));
         let Some(steering) = steering else {
@@ -253,6 +259,9 @@ impl World<'_> {
             baseline.ended(pod);
         }
         let Some(conversation) = self.conversations.remove(&request) else { return };
+        if matches!(fate, Fate::Failed { .. }) {
+            return self.workload.give_up(conversation);
+        }
         if let Some(turn) = self.workload.next_turn(conversation, self.now).filter(|turn| turn.at < self.scenario.until)
         {
             self.agenda.add(turn.at, Happening::Arrive(Box::new(turn)));
