@@ -83,7 +83,7 @@ fn play_scene<S: Shell>(script: &Script, scene: &Scene, cut: Option<usize>, shel
         let call = Call { stage: &stage, asked: &asked, replied: &replied, cut, number };
         let (seen, reference) = (named(&stage, shell.ask(&call)), named(&stage, native.ask(&call)));
         let checked = check(script, request, S::NAME, &seen);
-        let agrees = if request.differs.contains_key(S::NAME) { Ok(()) } else { agree(&seen, &reference) };
+        let agrees = agree(&seen, &reference, !request.differs.contains_key(S::NAME));
         let fault = |what: String| format!("{}, request {number}, cut {cut:?}, {}: {what}", scene.name, S::NAME);
         faults.extend(checked.err().into_iter().chain(agrees.err()).map(fault));
     }
@@ -112,6 +112,17 @@ pub fn named(stage: &Stage, mut seen: Seen) -> Seen {
     seen
 }
 
-fn agree(seen: &Seen, native: &Seen) -> Result<(), String> {
-    if seen == native { Ok(()) } else { Err(format!("not as the brain itself:\n{seen:#?}\n{native:#?}")) }
+/// Did the same come of it as of `native`? What engines get may differ by design.
+fn agree(seen: &Seen, native: &Seen, also_at_engines: bool) -> Result<(), String> {
+    let same = |what: &str, same: bool, seen: String, native: String| {
+        if same { Ok(()) } else { Err(format!("{what} not as of the brain itself:\n{seen}\n{native}")) }
+    };
+    let destination = (format!("{:?}", seen.destination), format!("{:?}", native.destination));
+    same("the steering list is", seen.destination == native.destination, destination.0, destination.1)?;
+    same("the client's message is", seen.client == native.client, seen.client.to_string(), native.client.to_string())?;
+    if also_at_engines && let (Some(seen), Some(native)) = (&seen.engine, &native.engine) {
+        same("the engine's message is", seen == native, seen.to_string(), native.to_string())?;
+    }
+    let reported = (format!("{:#?}", seen.reported), format!("{:#?}", native.reported));
+    same("the report is", seen.reported == native.reported, reported.0, reported.1)
 }

@@ -1,6 +1,7 @@
 //! The script as it is written. `{NAME}` in a text stands for a text of the script, so that prompts can be long.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -116,6 +117,13 @@ pub struct Message {
     pub headers: Vec<(String, String)>,
     /// All of it.
     pub body: Vec<u8>,
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.headers.iter().try_for_each(|(name, value)| writeln!(out, "  {name}: {value}"))?;
+        write!(out, "  {}", String::from_utf8_lossy(&self.body))
+    }
 }
 
 impl Message {
