@@ -1,5 +1,7 @@
 //! What a shell told the control plane, without what a clock says: times are not the same in two shells.
 
+use std::fmt;
+
 use shared::identity::EndpointId;
 use shared::wire;
 
@@ -18,6 +20,15 @@ pub struct Reported {
     pub failures: Vec<String>,
     /// What is still booked.
     pub bookings: Vec<String>,
+}
+
+impl fmt::Display for Reported {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { routes, first_tokens, completions, failures, bookings } = self;
+        let parts = [routes, first_tokens, completions, failures, bookings];
+        let names = ["routes", "first tokens", "completions", "failures", "bookings"];
+        names.iter().zip(parts).try_for_each(|(name, lines)| writeln!(out, "  {name}: {}", lines.join(", ")))
+    }
 }
 
 impl Reported {

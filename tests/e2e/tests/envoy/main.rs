@@ -68,6 +68,7 @@ mod flow;
 mod forbidden_keys;
 mod gateways;
 mod misconfigured;
+mod parity;
 mod picker;
 mod placement;
 mod pods;
