@@ -31,6 +31,9 @@ pub struct Scene {
     /// Endpoints that refuse every connection.
     #[serde(default)]
     pub refuses: Vec<String>,
+    /// Shells that cannot play it, and why: a name of `differences`.
+    #[serde(default)]
+    pub skipped: BTreeMap<String, String>,
     /// In order.
     pub requests: Vec<Request>,
 }

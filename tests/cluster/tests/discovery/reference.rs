@@ -163,7 +163,10 @@ impl Told {
 
 async fn ask(picker: &Channel, asked: Ask) -> Answer {
     let mut client = ExternalProcessorClient::new(picker.clone());
-    let mut answers = client.process(tokio_stream::iter(asked.messages())).await.unwrap().into_inner();
+    let mut answers = match client.process(tokio_stream::iter(asked.messages())).await {
+        Ok(answers) => answers.into_inner(),
+        Err(status) => return Answer::Broken(status.code()),
+    };
     let mut told = Told::default();
     loop {
         match answers.message().await {
