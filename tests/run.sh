@@ -94,7 +94,8 @@ kubernetes-tools() {
   local wanted=() suite
   for suite in "${chosen[@]}"; do
     case $suite in
-    kubernetes | helm) wanted+=(apiserver etcd kubectl helm crds) ;;
+    kubernetes) wanted+=(apiserver etcd kubectl helm crds lwepp) ;;
+    helm) wanted+=(apiserver etcd kubectl helm crds) ;;
     envoy-gateway) wanted+=(envoy-gateway) ;;
     istio) wanted+=(apiserver etcd kubectl helm crds istiod) ;;
     esac

@@ -1,6 +1,16 @@
 //! Tests of the built `.wasm` that need no Envoy: the module runs under an interpreter (`tests/`). What the interpreter
 //! computes is what any engine computes: Wasm's arithmetic is exact to the bit.
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test harness: what cannot go on must fail the test, and say why"
+)]
+
+pub mod calls;
+pub mod worker;
 
 use std::path::PathBuf;
 

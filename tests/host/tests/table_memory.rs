@@ -4,15 +4,13 @@
 
 #[cfg(test)]
 mod memory {
-    use std::collections::BTreeMap;
-
     use host::module_bytes;
+    use host::worker::{Compiled, ROOT, Worker};
     use kvasir_filter::log::{Head, key, seal};
     use prost::Message as _;
     use shared::clock::Timestamp;
     use shared::draw::Draw;
     use shared::wire::{Endpoint, PoolChange, PoolSettings, ResidencyGroup, Segment};
-    use wasmi::{Caller, Engine, Extern, Func, Instance, Linker, Memory, Module, Store, Val};
 
     /// A fifth of the million that the bar of 64 MB is about: an interpreter takes its time, and memory grows with the chunks.
     const CHUNKS: usize = 200_000;
@@ -24,111 +22,15 @@ mod memory {
     const SEGMENT_KEYS: usize = 4_600;
     /// Chunks of one chat's own; they have the same holders.
     const GROUP: usize = 40;
-    const NOT_FOUND: i32 = 1;
-    const ROOT: i32 = 1;
-
-    /// What the host keeps for the module.
-    #[derive(Default)]
-    struct Host {
-        shared: BTreeMap<Vec<u8>, Vec<u8>>,
-        nanos: u64,
-        streams: u32,
-        logs: Vec<String>,
-    }
-
-    struct Worker {
-        store: Store<Host>,
-        instance: Instance,
-        memory: Memory,
+    struct Reader {
+        worker: Worker,
         next: u64,
         base: u64,
     }
 
-    fn memory_of(caller: &Caller<'_, Host>) -> Memory {
-        caller.get_export("memory").and_then(Extern::into_memory).unwrap()
-    }
-
-    fn size(value: &Val) -> usize {
-        usize::try_from(value.i32().unwrap().cast_unsigned()).unwrap()
-    }
-
-    fn read(caller: &Caller<'_, Host>, at: &Val, count: &Val) -> Vec<u8> {
-        let mut bytes = vec![0; size(count)];
-        memory_of(caller).read(caller, size(at), &mut bytes).unwrap();
-        bytes
-    }
-
-    fn write(caller: &mut Caller<'_, Host>, at: &Val, bytes: &[u8]) {
-        let memory = memory_of(caller);
-        memory.write(caller, size(at), bytes).unwrap();
-    }
-
-    /// The functions that matter here; every other one answers Ok and does nothing.
-    fn host_call(name: &str, caller: &mut Caller<'_, Host>, arguments: &[Val]) -> i32 {
-        match (name, arguments) {
-            ("proxy_get_shared_data", [at, count, data, length, cas]) => {
-                let wanted = read(caller, at, count);
-                let Some(value) = caller.data().shared.get(&wanted).cloned() else { return NOT_FOUND };
-                let allocate = caller.get_export("proxy_on_memory_allocate").and_then(Extern::into_func).unwrap();
-                let mut place = [Val::I32(0)];
-                let bytes = i32::try_from(value.len()).unwrap();
-                allocate.call(&mut *caller, &[Val::I32(bytes)], &mut place).unwrap();
-                write(caller, &place[0], &value);
-                let address = place[0].i32().unwrap();
-                for (place, value) in [(data, address), (length, bytes), (cas, 1)] {
-                    write(caller, place, &value.to_le_bytes());
-                }
-            }
-            ("proxy_get_current_time_nanoseconds", [at]) => {
-                let nanos = caller.data().nanos;
-                write(caller, at, &nanos.to_le_bytes());
-            }
-            ("proxy_log", [_, at, count]) => {
-                let line = String::from_utf8(read(caller, at, count)).unwrap();
-                caller.data_mut().logs.push(line);
-            }
-            // Every stream has a number of its own.
-            ("proxy_grpc_stream", [.., token]) => {
-                let host = caller.data_mut();
-                host.streams += 1;
-                let number = host.streams;
-                write(caller, token, &number.to_le_bytes());
-            }
-            _ => {}
-        }
-        0
-    }
-
-    impl Worker {
+    impl Reader {
         fn start(module: &[u8]) -> Self {
-            let engine = Engine::default();
-            let module = Module::new(&engine, module).unwrap();
-            let mut store = Store::new(&engine, Host { nanos: 1, ..Host::default() });
-            let mut linker = Linker::new(&engine);
-            for import in module.imports() {
-                let kind = import.ty().func().expect("the filter imports functions only").clone();
-                let name = import.name().to_owned();
-                let func = Func::new(&mut store, kind, move |mut caller, arguments, results: &mut [Val]| {
-                    let status = host_call(&name, &mut caller, arguments);
-                    results.fill(Val::I32(status));
-                    Ok(())
-                });
-                linker.define(import.module(), import.name(), func).unwrap();
-            }
-            let instance = linker.instantiate_and_start(&mut store, &module).unwrap();
-            let memory = instance.get_memory(&store, "memory").unwrap();
-            let mut worker = Self { store, instance, memory, next: 1, base: 1 };
-            worker.call("_initialize", &[]);
-            worker.call("proxy_on_context_create", &[ROOT, 0]);
-            worker.call("proxy_on_configure", &[ROOT, 0]);
-            worker
-        }
-
-        fn call(&mut self, name: &str, arguments: &[i32]) {
-            let func = self.instance.get_func(&self.store, name).unwrap();
-            let arguments: Vec<Val> = arguments.iter().copied().map(Val::I32).collect();
-            let mut results = vec![Val::I32(0); func.ty(&self.store).results().len()];
-            func.call(&mut self.store, &arguments, &mut results).unwrap();
+            Self { worker: Worker::start(&Compiled::new(module), ""), next: 1, base: 1 }
         }
 
         /// A whole snapshot goes into the log, and the worker takes it on its ticks.
@@ -137,23 +39,23 @@ mod memory {
             self.base = self.next;
             for part in &parts {
                 let sealed = seal(self.next, Timestamp::from_nanos(1), &part.encode_to_vec());
-                self.store.data_mut().shared.insert(key(self.next).into_bytes(), sealed);
+                self.worker.host().share(key(self.next).as_bytes(), sealed);
                 self.next += 1;
             }
             let head = Head { base: self.base, next: self.next, heard: Timestamp::from_nanos(1) };
-            self.store.data_mut().shared.insert(b"kvasir/head".to_vec(), head.encode());
+            self.worker.host().share(b"kvasir/head", head.encode());
             // A tick folds eight segments.
             for _ in 0..=parts.len() / 8 + 1 {
-                self.store.data_mut().nanos += 300_000_000;
-                self.call("proxy_on_tick", &[ROOT]);
+                self.worker.host().nanos += 300_000_000;
+                self.worker.call("proxy_on_tick", &[ROOT]);
             }
             let refusals: Vec<&String> =
-                self.store.data().logs.iter().filter(|line| line.contains("refused")).collect();
+                self.worker.host().logs.iter().filter(|line| line.contains("refused")).collect();
             assert!(refusals.is_empty(), "{refusals:?}");
         }
 
         fn megabytes(&self) -> usize {
-            usize::try_from(self.memory.size(&self.store)).unwrap() * 65_536 / 1_000_000
+            self.worker.memory_bytes() / 1_000_000
         }
     }
 
@@ -213,7 +115,7 @@ mod memory {
     #[test]
     fn resident_chunks_fit_into_their_bar_also_while_a_new_snapshot_replaces_them() {
         let Some(module) = module_bytes() else { return };
-        let mut worker = Worker::start(&module);
+        let mut worker = Reader::start(&module);
         let empty = worker.megabytes();
         worker.take_snapshot(7, CHUNKS);
         let one = worker.megabytes();

@@ -16,4 +16,5 @@ mod outages;
 mod picker;
 mod pods;
 mod pools;
+mod reference;
 mod scale;

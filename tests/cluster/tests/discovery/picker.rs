@@ -1,5 +1,6 @@
 //! The endpoint picker by llm-d's command line, on a real InferencePool: its pods are what it answers with.
 
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Parser;
@@ -23,6 +24,23 @@ use crate::fixture::{Engines, SOON, cluster_with, create, inference_pool, pod, r
 struct Line {
     #[command(flatten)]
     flags: Flags,
+}
+
+/// A command line for the pool `llama`, on ports of the system's choosing.
+pub(crate) struct Command<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) kubeconfig: &'a Path,
+    pub(crate) more: &'a [&'a str],
+}
+
+pub(crate) fn installed(command: Command<'_>) -> Options {
+    let Command { namespace, kubeconfig, more } = command;
+    let kubeconfig = kubeconfig.display().to_string();
+    let line = ["epp", "--pool-name", "llama", "--pool-namespace", namespace, "--kubeconfig", &kubeconfig];
+    let ports = ["--grpc-port", "0", "--grpc-health-port", "0", "--metrics-port", "0", "--secure-serving=false"];
+    let flags = Line::try_parse_from(line.iter().chain(&ports).chain(more)).unwrap().flags;
+    let Installation { config, settings: epp, .. } = flags.installation().unwrap();
+    Options { config, config_path: None, epp }
 }
 
 /// Where a chat goes; the status of the answer where it is refused.
@@ -58,12 +76,8 @@ async fn llm_ds_command_line_picks_the_pods_of_an_inference_pool() {
     reader(&namespace).await.write_kubeconfig(&kubeconfig);
     create(&namespace, POOL, inference_pool("llama", &json!({"app": "vllm"}), &[engines.port])).await;
 
-    let kubeconfig = kubeconfig.display().to_string();
-    let line = ["epp", "--pool-name", "llama", "--pool-namespace", &namespace.name, "--kubeconfig", &kubeconfig];
-    let more = ["--grpc-port", "0", "--grpc-health-port", "0", "--metrics-port", "0", "--secure-serving=false"];
-    let flags = Line::try_parse_from(line.iter().chain(&more)).unwrap().flags;
-    let Installation { config, settings: epp, .. } = flags.installation().unwrap();
-    let running = start(Options { config, config_path: None, epp }).await.unwrap();
+    let command = Command { namespace: &namespace.name, kubeconfig: &kubeconfig, more: &[] };
+    let running = start(installed(command)).await.unwrap();
     let at = |port: u16| Channel::from_shared(format!("http://127.0.0.1:{port}")).unwrap();
     let health = at(running.health.unwrap().port()).connect().await.unwrap();
     let is_ready = async || {

@@ -74,6 +74,7 @@ mod gateways;
 mod grpc_engines;
 mod llm_d_flow;
 mod misconfigured;
+mod parity;
 mod picker;
 mod placement;
 mod pods;
