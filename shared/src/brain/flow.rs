@@ -264,6 +264,9 @@ impl Brain {
             return ttl;
         }
         let Some(band) = control.bands.get(band) else { return Duration::ZERO };
+        if let Some(cap) = control.sessions.as_ref().filter(|_| self.lives(trial)) {
+            return band.ttl.max(cap.ttl);
+        }
         if !band.deadline {
             return band.ttl;
         }

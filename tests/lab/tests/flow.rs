@@ -103,6 +103,19 @@ fn who_asks_for_more_than_a_share_is_the_only_one_to_wait() {
     }
 }
 
+/// Eight minutes: what is lost of caches builds up.
+#[test]
+fn sessions_beyond_what_caches_hold_wait_to_begin_and_nobody_is_cut_off() {
+    for (load, gateways, goodput) in [(1.3, 1, 1.4), (1.74, 1, 1.4), (1.74, 4, 1.2)] {
+        let traffic = Scenario { gateways, until: 600.0, ..at(Kind::Agents, load) };
+        let [capped, none] = held([Holding::Sessions, Holding::None].map(|holding| traffic.holding(holding)));
+        assert!(capped.ok() >= 0.75, "{load} at {gateways}: {} within, {} without a cap", capped.ok(), none.ok());
+        assert!(capped.goodput() >= goodput, "{load} at {gateways}: {} a second", capped.goodput());
+        assert!(gateways > 1 || none.ok() <= 0.6, "{load}: nothing is proved while {} do without", none.ok());
+        assert_eq!(capped.cut_off(), 0);
+    }
+}
+
 #[test]
 fn gateways_cut_off_from_each_other_for_ten_seconds_serve_as_much() {
     let (from, until) = (100.0, 110.0);

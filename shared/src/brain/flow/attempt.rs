@@ -85,7 +85,7 @@ impl Brain {
         let own = first.supply.slowness
             * (rates.t0 + uncached * (rates.x + rates.y * (demand.prompt_tokens - uncached / 2.0)));
         let expected = now.since(arrived).as_secs_f64() + first.latency.ttft;
-        let deadline = control.bands.get(band).is_some_and(|band| band.deadline);
+        let deadline = control.bands.get(band).is_some_and(|band| band.deadline) && !self.lives(trial);
         if deadline && expected > gate::patience(demand, own) {
             return Tried::Refused;
         }

@@ -19,12 +19,15 @@ use crate::table::flow::{FlowControl, SessionCap};
 /// A request of whose prompt the caches hold so much brings no new context: its session lives, whoever saw it so far. What
 /// sessions share from their first turn on has to be less.
 const HELD: f64 = 0.5;
+/// Workers at most that know a session which wanders over many: those at which it had its turns in an idle time. An agent has
+/// about three.
+const WITNESSES: u32 = 3;
 
 /// Of one pool.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     live: BTreeMap<String, Session>,
-    /// Of all that live, tokens.
+    /// Of all that live, as far as they count here, tokens.
     contexts: f64,
     /// Nobody's life ends before.
     earliest: Timestamp,
@@ -34,6 +37,8 @@ pub(super) struct Sessions {
 #[derive(Debug)]
 struct Session {
     context: f64,
+    /// How much of that counts here: others count a session that wanders, too.
+    share: f64,
     in_flight: u32,
     until: Timestamp,
 }
@@ -62,11 +67,12 @@ impl Sessions {
         capacity.is_none_or(|capacity| self.contexts + mean <= capacity)
     }
 
-    /// It lives, with a context of at least `context`.
-    fn touch(&mut self, name: &str, context: f64, (idle, now): (Duration, Timestamp)) {
+    /// It lives, with a context of at least `context`; `share` of it counts here, unless it is known.
+    fn touch(&mut self, name: &str, (context, share): (f64, f64), (idle, now): (Duration, Timestamp)) {
         let until = now.after(idle);
-        let session = self.live.entry(name.to_owned()).or_insert(Session { context: 0.0, in_flight: 0, until });
-        self.contexts += (context - session.context).max(0.0);
+        let begun = Session { context: 0.0, share, in_flight: 0, until };
+        let session = self.live.entry(name.to_owned()).or_insert(begun);
+        self.contexts += session.share * (context - session.context).max(0.0);
         session.context = session.context.max(context);
         session.until = session.until.max(until);
     }
@@ -76,7 +82,7 @@ impl Sessions {
         session.in_flight = session.in_flight.saturating_sub(1);
         session.until = now.after(idle);
         if let Some(context) = context {
-            self.contexts += context - session.context;
+            self.contexts += session.share * (context - session.context);
             session.context = context;
         }
         self.earliest = self.earliest.min(session.until);
@@ -87,7 +93,7 @@ impl Sessions {
             return;
         }
         self.live.retain(|_, session| session.in_flight > 0 || session.until > now);
-        self.contexts = self.live.values().map(|session| session.context).sum();
+        self.contexts = self.live.values().map(|session| session.share * session.context).sum();
         let next = self.live.values().map(|session| session.until).filter(|&until| until > now).min();
         self.earliest = next.unwrap_or(now);
     }
@@ -102,12 +108,21 @@ impl Brain {
         sessions.forget_idle(now);
         let first_in_line = sessions.door.is_empty() || sessions.live.contains_key(session);
         let lets_in = first_in_line && sessions.lets_in(session, capacity);
-        if !lets_in && !self.brings_nothing_new(trial, now) {
+        let known = sessions.live.contains_key(session);
+        let wanders = !known && self.brings_nothing_new(trial, now);
+        if !lets_in && !wanders {
             return true;
         }
+        let share = if wanders { 1.0 / f64::from(self.counters(trial.pool).min(WITNESSES)) } else { 1.0 };
         let sessions = &mut self.flows.pools.entry(trial.pool.to_owned()).or_default().sessions;
-        sessions.touch(session, own, (cap.idle, now));
+        sessions.touch(session, (own, share), (cap.idle, now));
         false
+    }
+
+    /// Does its session live, as far as is known here? Then it is late rather than refused.
+    pub(super) fn lives(&self, trial: &Trial<'_>) -> bool {
+        let sessions = self.flows.pools.get(trial.pool).map(|flow| &flow.sessions);
+        trial.session.zip(sessions).is_some_and(|(name, sessions)| sessions.live.contains_key(name))
     }
 
     /// Is most of its prompt held somewhere?
@@ -145,7 +160,7 @@ impl Brain {
                 self.flows.turns.put(ticket, Turn::Refused(Reject::QueueExpired { retry_after }));
                 continue;
             }
-            flow.sessions.touch(&session, own, (cap.idle, now));
+            flow.sessions.touch(&session, (own, 1.0), (cap.idle, now));
             let ttl = self.time_to_wait(&waiting.load.trial(name), control, waiting.claim.band);
             (waiting.arrived, waiting.expires) = (now, now.after(ttl));
             let Some(flow) = self.flows.pools.get_mut(name) else { return };
@@ -161,7 +176,7 @@ impl Brain {
     pub(super) fn session_sent(&mut self, trial: &Trial<'_>, control: &FlowControl, now: Timestamp) -> Option<String> {
         let (cap, session) = (control.sessions.as_ref()?, trial.session?);
         let sessions = &mut self.flows.pools.entry(trial.pool.to_owned()).or_default().sessions;
-        sessions.touch(session, context_of(trial), (cap.idle, now));
+        sessions.touch(session, (context_of(trial), 1.0), (cap.idle, now));
         sessions.live.get_mut(session)?.in_flight += 1;
         Some(session.to_owned())
     }
@@ -187,9 +202,14 @@ impl Brain {
     fn session_room(&self, name: &str, cap: &SessionCap, now: Timestamp) -> Option<f64> {
         let scraped = self.sights(name, now).filter(|(endpoint, ..)| endpoint.state != EndpointState::Draining);
         let all: u64 = scraped.filter_map(|(_, _, scraped)| scraped?.0.kv_capacity).sum();
+        let counters = f64::from(self.counters(name));
+        (all > 0).then(|| cap.capacity_share * super::attempt::to_f64(all) / counters)
+    }
+
+    /// Workers that count sessions.
+    fn counters(&self, name: &str) -> u32 {
         let gateways = self.live(name).map_or(1, |live| live.gateways.max(1));
-        let shares = f64::from(gateways) * f64::from(self.workers.max(1));
-        (all > 0).then(|| cap.capacity_share * super::attempt::to_f64(all) / shares)
+        gateways.saturating_mul(self.workers.max(1))
     }
 }
 

@@ -151,3 +151,17 @@ fn who_waits_to_begin_goes_when_the_caches_turn_out_to_hold_its_prompt() {
     assert_eq!(second.turns(), [place]);
     assert!(is_steered(&early.on(Input::Turn, &mut second, at(201))));
 }
+
+#[test]
+fn a_later_turn_is_late_rather_than_refused() {
+    let mut brain = capped();
+    let mut begun = turn(&mut brain, "a", 0);
+    finish(&mut begun, &mut brain, 290, 100);
+    let others = Some(wire::Bookings { waiting: 5, decoding: 0, queued_tokens: 100_000, context_tokens: 100_000 });
+    let row = wire::LiveEndpoint { slot: 0, slowness: 1.0, others, ..wire::LiveEndpoint::default() };
+    let live = wire::LivePool { name: "p".to_owned(), gateways: 1, endpoints: vec![row], ..wire::LivePool::default() };
+    brain.set_live(wire::Live { epoch: 1, pools: vec![live] }, at(200)).unwrap();
+    let (status, reason, _) = refusal(&ask(&mut brain, "plain", "", 200).effects);
+    assert_eq!((status, reason.as_str()), (429, "rejected-saturated"));
+    assert!(is_steered(&turn(&mut brain, "a", 200).effects));
+}
