@@ -178,7 +178,7 @@ fn build(brain: &mut Brain, size: SelfBenchmark, chains: u32, now: Timestamp) ->
             fold(brain, version, 0, vec![change], now)?;
         }
     }
-    brain.set_live(wire::Live { epoch: 1, pools: vec![live(size)] }, now).ok()
+    brain.set_live(wire::Live { epoch: 1, pools: vec![live(size)], counted: Vec::new() }, now).ok()
 }
 
 /// Everybody has some work.

@@ -70,6 +70,7 @@ impl Vm {
     pub(crate) fn configure(&mut self, config: PluginConfig, now: Timestamp) {
         self.config = config;
         self.siblings.join(now);
+        self.brain.outbox.worker = self.siblings.id().unwrap_or_default();
         self.table.catch_up(&mut self.brain, usize::MAX);
     }
 

@@ -207,10 +207,11 @@ impl Brain {
     /// # Errors
     /// `Malformed`; what was known stays.
     pub fn set_live(&mut self, live: wire::Live, received: Timestamp) -> Result<(), Malformed> {
+        let counted = live.counted.clone();
         let pools = codec::live(live)?;
         self.live = pools.into_iter().map(|(name, pool)| (name, LiveRows { pool, received })).collect();
         self.forget_mirror();
-        self.hear_of_budgets(received);
+        self.hear_of_budgets(&counted, received);
         self.hear(received);
         Ok(())
     }

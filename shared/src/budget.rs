@@ -1,8 +1,7 @@
 //! What each tenant has spent of its tokens and requests a minute: leaky buckets, which hold one minute's worth and drain
 //! at the limit. A bucket holds what the control plane told of all gateways, and what this worker spent since.
 //!
-//! The control plane may have counted a part of that already, so for a moment it counts twice: a limit is rather kept than
-//! broken. Tenants are names that clients may make up, so there is room for so many buckets; the rest share one.
+//! Spending is told in numbered batches, and the control plane says which it has counted: nothing counts twice. Tenants are names that clients may make up, so there is room for so many buckets; the rest share one.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -13,6 +12,8 @@ use crate::table::budget::Limits;
 /// Buckets of one pool. Who finds none free shares the one of the empty name.
 const MOST_TENANTS: usize = 4096;
 const SECONDS: f64 = 60.0;
+/// Reports take some 50 ms to be counted.
+const LOST: Duration = Duration::from_secs(2);
 
 /// An amount; below zero it is given back.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -78,11 +79,27 @@ pub struct Meters {
     tenants: BTreeMap<String, Tenant>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Tenant {
     meter: Meter,
-    /// Spent by this worker since it was last told.
-    fresh: Spent,
+    /// Spent by this worker, and not counted by the control plane as far as is known.
+    fresh: Vec<Fresh>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Fresh {
+    batch: u64,
+    spent: Spent,
+    at: Timestamp,
+}
+
+/// How far batches have come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Batches {
+    /// The last one that the control plane has counted.
+    pub counted: u64,
+    /// The one that is spent into.
+    pub open: u64,
 }
 
 impl Spent {
@@ -149,28 +166,43 @@ impl Meters {
         self.tenants.get(self.bucket(tenant))?.meter.over(limits, wanted, now)
     }
 
-    /// The tenant spent so much.
-    pub fn spend(&mut self, tenant: &str, limits: Limits, spent: Spent, now: Timestamp) {
+    /// The tenant spent so much, in this batch.
+    pub fn spend(&mut self, tenant: &str, limits: Limits, (batch, spent): (u64, Spent), now: Timestamp) {
         let bucket = self.bucket(tenant);
         if !self.tenants.contains_key(bucket) {
             self.tenants.insert(bucket.to_owned(), Tenant::default());
         }
         if let Some(tenant) = self.tenants.get_mut(bucket) {
-            tenant.fresh = tenant.fresh.plus(spent);
             tenant.meter.add(limits, spent, now);
+            match tenant.fresh.last_mut().filter(|fresh| fresh.batch == batch) {
+                Some(fresh) => (fresh.spent, fresh.at) = (fresh.spent.plus(spent), now),
+                None => tenant.fresh.push(Fresh { batch, spent, at: now }),
+            }
         }
     }
 
     /// The control plane told what the tenants' buckets hold at `now`, all gateways together.
-    pub fn told(&mut self, mut levels: BTreeMap<String, Spent>, now: Timestamp) {
-        for (name, tenant) in core::mem::take(&mut self.tenants) {
-            if !tenant.fresh.is_nothing() {
-                let level = levels.entry(name).or_default();
-                *level = level.plus(tenant.fresh);
+    pub fn told(&mut self, levels: BTreeMap<String, Spent>, batches: Batches, now: Timestamp) {
+        // A batch that was told and is not counted after so long is lost, with a report or a control plane.
+        let is_counted = |fresh: &Fresh| {
+            let is_lost = fresh.batch < batches.open && now.since(fresh.at) > LOST;
+            fresh.batch <= batches.counted || is_lost
+        };
+        let mut before = core::mem::take(&mut self.tenants);
+        before.retain(|_, tenant| {
+            tenant.fresh.retain(|fresh| !is_counted(fresh));
+            !tenant.fresh.is_empty()
+        });
+        for name in levels.keys() {
+            if !before.contains_key(name) {
+                before.insert(name.clone(), Tenant::default());
             }
         }
-        let tenant = |level| Tenant { meter: Meter::holding(level, now), fresh: Spent::default() };
-        self.tenants = levels.into_iter().map(|(name, level)| (name, tenant(level))).collect();
+        for (name, tenant) in &mut before {
+            let told = levels.get(name).copied().unwrap_or_default();
+            tenant.meter = Meter::holding(tenant.fresh.iter().fold(told, |level, fresh| level.plus(fresh.spent)), now);
+        }
+        self.tenants = before;
     }
 
     /// The name of the bucket that the tenant's requests go into.
@@ -198,7 +230,7 @@ mod tests {
         let mut meters = Meters::default();
         for _ in 0..6 {
             assert_eq!(meters.over("a", LIMITS, spent(1000.0, 1.0), at(0)), None);
-            meters.spend("a", LIMITS, spent(1000.0, 1.0), at(0));
+            meters.spend("a", LIMITS, (1, spent(1000.0, 1.0)), at(0));
         }
         let over = meters.over("a", LIMITS, spent(1000.0, 1.0), at(0)).unwrap();
         assert_eq!((over.what, over.wait), (Exceeded::Tokens, Duration::from_secs(10)));
@@ -210,10 +242,10 @@ mod tests {
     #[test]
     fn requests_are_limited_apart_and_the_longer_wait_is_told() {
         let mut meters = Meters::default();
-        meters.spend("a", LIMITS, spent(100.0, 60.0), at(0));
+        meters.spend("a", LIMITS, (1, spent(100.0, 60.0)), at(0));
         let over = meters.over("a", LIMITS, spent(10.0, 1.0), at(0)).unwrap();
         assert_eq!((over.what, over.limit, over.wait), (Exceeded::Requests, 60.0, Duration::from_secs(1)));
-        meters.spend("a", LIMITS, spent(6000.0, 0.0), at(0));
+        meters.spend("a", LIMITS, (1, spent(6000.0, 0.0)), at(0));
         assert_eq!(meters.over("a", LIMITS, spent(1000.0, 1.0), at(0)).unwrap().what, Exceeded::Tokens);
         let only_requests = Limits { tokens: None, ..LIMITS };
         assert_eq!(meters.over("a", only_requests, spent(1e9, 1.0), at(1000)), None);
@@ -223,30 +255,46 @@ mod tests {
     fn a_request_larger_than_the_limit_goes_when_nothing_else_does() {
         let mut meters = Meters::default();
         assert_eq!(meters.over("a", LIMITS, spent(9000.0, 1.0), at(0)), None);
-        meters.spend("a", LIMITS, spent(9000.0, 1.0), at(0));
+        meters.spend("a", LIMITS, (1, spent(9000.0, 1.0)), at(0));
         assert_eq!(meters.over("a", LIMITS, spent(9000.0, 1.0), at(0)).unwrap().wait, Duration::from_secs(90));
         assert_eq!(meters.over("a", LIMITS, spent(9000.0, 1.0), at(90_000)), None);
     }
 
     #[test]
-    fn what_is_told_counts_with_what_was_spent_since_the_last_time_and_no_more() {
+    fn what_is_told_counts_with_what_was_spent_in_batches_that_it_does_not_count() {
         let mut meters = Meters::default();
         let told = |tokens: f64| BTreeMap::from([("a".to_owned(), spent(tokens, 0.0))]);
         let level = |meters: &Meters| meters.tenants["a"].meter.level(LIMITS, at(0)).tokens;
-        meters.spend("a", LIMITS, spent(1000.0, 1.0), at(0));
-        meters.told(told(500.0), at(0));
-        assert!((level(&meters) - 1500.0).abs() < 1e-9);
-        meters.told(told(3000.0), at(0));
-        assert!((level(&meters) - 3000.0).abs() < 1e-9);
-        meters.told(BTreeMap::new(), at(0));
+        let near = |meters: &Meters, tokens: f64| assert!((level(meters) - tokens).abs() < 1e-9, "{}", level(meters));
+        meters.spend("a", LIMITS, (1, spent(1000.0, 1.0)), at(0));
+        meters.told(told(500.0), Batches { counted: 0, open: 1 }, at(0));
+        near(&meters, 1500.0);
+        meters.told(told(500.0), Batches { counted: 0, open: 2 }, at(0));
+        near(&meters, 1500.0);
+        meters.spend("a", LIMITS, (2, spent(200.0, 1.0)), at(0));
+        meters.told(told(1500.0), Batches { counted: 1, open: 2 }, at(0));
+        near(&meters, 1700.0);
+        meters.spend("a", LIMITS, (2, spent(-700.0, 0.0)), at(0));
+        meters.told(told(1500.0), Batches { counted: 1, open: 3 }, at(0));
+        near(&meters, 1000.0);
+        meters.told(BTreeMap::new(), Batches { counted: 2, open: 3 }, at(0));
         assert!(meters.tenants.is_empty());
+    }
+
+    #[test]
+    fn what_was_told_to_somebody_who_is_gone_does_not_count_for_ever() {
+        let mut meters = Meters::default();
+        meters.spend("a", LIMITS, (1, spent(1000.0, 1.0)), at(0));
+        meters.spend("a", LIMITS, (2, spent(10.0, 1.0)), at(0));
+        meters.told(BTreeMap::new(), Batches { counted: 0, open: 2 }, at(2001));
+        assert!((meters.tenants["a"].meter.level(LIMITS, at(2001)).tokens - 10.0).abs() < 1e-9, "{meters:?}");
     }
 
     #[test]
     fn names_without_end_take_room_for_so_many_and_then_share() {
         let mut meters = Meters::default();
         for number in 0..10_000 {
-            meters.spend(&format!("tenant-{number}"), LIMITS, spent(1.0, 1.0), at(0));
+            meters.spend(&format!("tenant-{number}"), LIMITS, (1, spent(1.0, 1.0)), at(0));
         }
         assert_eq!(meters.tenants.len(), MOST_TENANTS + 1);
         assert!(meters.over("somebody new", LIMITS, spent(1.0, 1.0), at(0)).is_some());
@@ -267,7 +315,7 @@ mod tests {
                     prop_assert!(meters.over("a", LIMITS, wanted, then).is_none());
                     continue;
                 }
-                meters.spend("a", LIMITS, wanted, at(now));
+                meters.spend("a", LIMITS, (1, wanted), at(now));
                 let_through.push((now, tokens));
                 let minute = let_through.iter().filter(|&&(then, _)| then + 60_000 > now);
                 prop_assert!(minute.map(|&(_, tokens)| tokens).sum::<f64>() <= 12_000.0);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use shared::clock::Timestamp;
 use shared::identity::EndpointId;
-use shared::wire::{Live, PoolChange, Report};
+use shared::wire::{Live, PoolChange, Report, SpendingBatch};
 
 use super::build::TableRows;
 use super::diff::diff;
@@ -26,11 +26,31 @@ pub const RESIDENCY_BUDGET: usize = 4_000_000;
 /// A live message goes out at least this often.
 pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// Of one gateway whose batches are remembered: VMs that were reloaded among them.
+const MOST_WORKERS: usize = 4096;
+
 struct Seat {
     name: String,
     pools: Vec<String>,
+    /// By worker: the last batch of spending that is counted.
+    counted: BTreeMap<u64, u64>,
     told: Option<Live>,
     told_at: Timestamp,
+}
+
+impl Seat {
+    fn count(&mut self, batches: &[SpendingBatch]) {
+        for batch in batches {
+            if self.counted.len() < MOST_WORKERS || self.counted.contains_key(&batch.worker) {
+                let last = self.counted.entry(batch.worker).or_default();
+                *last = batch.number.max(*last);
+            }
+        }
+    }
+
+    fn counted(&self) -> Vec<SpendingBatch> {
+        self.counted.iter().map(|(&worker, &number)| SpendingBatch { worker, number }).collect()
+    }
 }
 
 /// See the module.
@@ -96,7 +116,7 @@ impl Board {
         for id in before {
             self.withdraw(id, now);
         }
-        self.seats.insert(gateway, Seat { name, pools, told: None, told_at: now });
+        self.seats.insert(gateway, Seat { name, pools, counted: BTreeMap::new(), told: None, told_at: now });
         self.live_changed = true;
     }
 
@@ -118,6 +138,9 @@ impl Board {
         let Some(seat) = self.seats.get(&gateway) else { return Vec::new() };
         if self.seats.iter().any(|(&id, other)| id > gateway && other.name == seat.name) {
             return Vec::new();
+        }
+        if let Some(seat) = self.seats.get_mut(&gateway) {
+            seat.count(&report.batches);
         }
         let mut hints = Vec::new();
         for pool in &report.pools {
@@ -204,7 +227,8 @@ impl Board {
                 continue;
             }
             let wanted = self.pools.iter_mut().filter(|(name, _)| wants(&seat.pools, name));
-            let live = Live { epoch: self.epoch, pools: wanted.map(|(_, p)| p.live(gateway, now)).collect() };
+            let pools = wanted.map(|(_, p)| p.live(gateway, now)).collect();
+            let live = Live { epoch: self.epoch, pools, counted: seat.counted() };
             if !heartbeat && seat.told.as_ref() == Some(&live) {
                 continue;
             }
@@ -229,7 +253,7 @@ impl Board {
             pool.set_ages(&mut live, now);
             live
         });
-        Live { epoch: self.epoch, pools: pools.collect() }
+        Live { epoch: self.epoch, pools: pools.collect(), counted: Vec::new() }
     }
 
     /// When `take_lives` has something to do next without further input.

@@ -2,9 +2,10 @@
 //! While it is silent, each worker keeps to its part of the limits, since nobody knows what the others let through.
 
 use super::Brain;
-use crate::budget::{Meters, Over, Spent};
+use crate::budget::{Batches, Meters, Over, Spent};
 use crate::clock::Timestamp;
 use crate::table::budget::Limits;
+use crate::wire;
 
 impl Brain {
     /// What a tenant of the pool called `name` may have a minute; `None`: anything.
@@ -31,19 +32,21 @@ impl Brain {
             self.meters.insert(name.to_owned(), Meters::default());
         }
         if let Some(meters) = self.meters.get_mut(name) {
-            meters.spend(tenant, limits, spent, now);
+            meters.spend(tenant, limits, (self.outbox.batch(), spent), now);
         }
         self.outbox.spent(name, tenant, spent);
     }
 
     /// The control plane told what all buckets hold.
-    pub(super) fn hear_of_budgets(&mut self, now: Timestamp) {
+    pub(super) fn hear_of_budgets(&mut self, counted: &[wire::SpendingBatch], now: Timestamp) {
+        let counted = counted.iter().find(|batch| batch.worker == self.outbox.worker).map_or(0, |batch| batch.number);
+        let batches = Batches { counted, open: self.outbox.batch() };
         for (name, rows) in &mut self.live {
             let levels = core::mem::take(&mut rows.pool.spent);
             if levels.is_empty() && !self.meters.contains_key(name) {
                 continue;
             }
-            self.meters.entry(name.clone()).or_default().told(levels, now);
+            self.meters.entry(name.clone()).or_default().told(levels, batches, now);
         }
         self.meters.retain(|name, _| self.live.contains_key(name));
     }

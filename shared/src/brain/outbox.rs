@@ -19,6 +19,12 @@ pub struct Outbox {
     records: usize,
     keys: usize,
     dropped: u64,
+    /// This worker's number in its process.
+    pub worker: u64,
+    /// Number of the batch that is spent into, less one.
+    sealed: u64,
+    /// Others', taken in.
+    batches: Vec<wire::SpendingBatch>,
 }
 
 /// One observation of a response.
@@ -67,6 +73,12 @@ impl Outbox {
         });
     }
 
+    /// The batch that is spent into; from 1.
+    #[must_use]
+    pub const fn batch(&self) -> u64 {
+        self.sealed + 1
+    }
+
     /// The tenant spent so much. What is spent until the next report is one record.
     pub fn spent(&mut self, pool: &str, tenant: &str, spent: Spent) {
         let report = self.pools.get_mut(pool);
@@ -81,6 +93,7 @@ impl Outbox {
 
     /// Takes another VM's waiting observations in.
     pub fn merge(&mut self, other: wire::Report) {
+        self.batches.extend(other.batches);
         for pool in other.pools {
             let name = pool.name.clone();
             let (records, keys) = size(&pool);
@@ -103,8 +116,14 @@ impl Outbox {
     pub fn take(&mut self) -> wire::Report {
         (self.records, self.keys) = (0, 0);
         let pools = core::mem::take(&mut self.pools);
+        let mut batches = core::mem::take(&mut self.batches);
+        if pools.values().any(|pool| !pool.spent.is_empty()) {
+            self.sealed += 1;
+            batches.push(wire::SpendingBatch { worker: self.worker, number: self.sealed });
+        }
         wire::Report {
             sequence: 0,
+            batches,
             pools: pools.into_iter().map(|(name, report)| wire::PoolReport { name, ..report }).collect(),
         }
     }

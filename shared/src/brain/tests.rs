@@ -15,7 +15,7 @@ fn request(seed: u64) -> Request<'static> {
 
 fn live(rows: Vec<wire::LiveEndpoint>) -> wire::Live {
     let pool = wire::LivePool { name: "p".to_owned(), gateways: 2, endpoints: rows, ..wire::LivePool::default() };
-    wire::Live { epoch: 1, pools: vec![pool] }
+    wire::Live { epoch: 1, pools: vec![pool], counted: Vec::new() }
 }
 
 fn busy_row(slot: u32) -> wire::LiveEndpoint {

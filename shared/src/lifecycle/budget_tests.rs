@@ -91,7 +91,7 @@ fn what_other_gateways_let_through_counts_and_silence_leaves_a_part() {
     let told = |requests| {
         let spent = vec![wire::Spending { tenant: "a".to_owned(), tokens: 0.0, requests }];
         let pool = wire::LivePool { name: "p".to_owned(), gateways: 2, spent, ..wire::LivePool::default() };
-        wire::Live { epoch: 1, pools: vec![pool] }
+        wire::Live { epoch: 1, pools: vec![pool], counted: Vec::new() }
     };
     brain.set_live(told(3.0), at(0)).unwrap();
     asked(&mut brain, "a", 0).destination();

@@ -171,7 +171,7 @@ fn what_fails_elsewhere_is_a_last_resort_unless_this_worker_knows_better() {
             |(slot, failing)| wire::LiveEndpoint { slot, slowness: 1.0, failing, ..wire::LiveEndpoint::default() };
         let endpoints = (0..).zip(failing).map(row).collect();
         let pools = vec![wire::LivePool { name: "p".to_owned(), endpoints, ..wire::LivePool::default() }];
-        brain.set_live(wire::Live { epoch: 1, pools }, at(ms)).unwrap();
+        brain.set_live(wire::Live { epoch: 1, pools, counted: Vec::new() }, at(ms)).unwrap();
     };
     tell(&mut brain, [true, false], 0);
     assert_eq!(chosen(&mut brain, 1), [TWO]);

@@ -121,7 +121,7 @@ fn who_would_get_its_first_token_too_late_is_refused_at_once_and_batch_is_not() 
     let others = Some(wire::Bookings { waiting: 5, decoding: 0, queued_tokens: 100_000, context_tokens: 100_000 });
     let row = wire::LiveEndpoint { slot: 0, slowness: 1.0, others, ..wire::LiveEndpoint::default() };
     let live = wire::LivePool { name: "p".to_owned(), gateways: 1, endpoints: vec![row], ..wire::LivePool::default() };
-    brain.set_live(wire::Live { epoch: 1, pools: vec![live] }, at(0)).unwrap();
+    brain.set_live(wire::Live { epoch: 1, pools: vec![live], counted: Vec::new() }, at(0)).unwrap();
     let (status, reason, retry) = refusal(&ask(&mut brain, "late", "", 0).effects);
     assert_eq!((status, reason.as_str(), retry.is_some()), (429, "rejected-saturated", true));
     assert!(is_steered(&ask(&mut brain, "batch", "batch", 0).effects));
@@ -174,7 +174,7 @@ fn a_client_that_leaves_frees_its_place_and_what_was_booked_for_it() {
 fn when_the_control_plane_is_silent_other_gateways_have_what_this_one_has() {
     let mut brain = held(&[1], flow(vec![band(0, 2.0)]));
     let rows = wire::LivePool { name: "p".to_owned(), gateways: 2, ..wire::LivePool::default() };
-    brain.set_live(wire::Live { epoch: 1, pools: vec![rows] }, at(0)).unwrap();
+    brain.set_live(wire::Live { epoch: 1, pools: vec![rows], counted: Vec::new() }, at(0)).unwrap();
     let mut first = ask(&mut brain, "first", "", 10);
     assert!(is_steered(&first.effects));
     first.on(Input::Ended, &mut brain, at(20));

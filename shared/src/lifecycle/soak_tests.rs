@@ -181,7 +181,7 @@ impl Soak {
             endpoints: (0..4).map(row).collect(),
             ..Default::default()
         };
-        self.brain.set_live(wire::Live { epoch: 1, pools: vec![pool] }, self.now).unwrap();
+        self.brain.set_live(wire::Live { epoch: 1, pools: vec![pool], counted: Vec::new() }, self.now).unwrap();
     }
 
     fn begin(&mut self) {

@@ -463,7 +463,7 @@ fn profiled(filters: Vec<wire::Filter>) -> Brain {
     };
     let endpoints = vec![scraped(0, 4), scraped(1, 9)];
     let live = wire::LivePool { name: "p".to_owned(), gateways: 1, endpoints, ..wire::LivePool::default() };
-    brain.set_live(wire::Live { epoch: 1, pools: vec![live] }, at(0)).unwrap();
+    brain.set_live(wire::Live { epoch: 1, pools: vec![live], counted: Vec::new() }, at(0)).unwrap();
     brain
 }
 

@@ -49,7 +49,7 @@ fn report(pool: &str, booked: &[(u32, u32)], routes: &[(u32, &[u64])]) -> Report
         routes: routes.collect(),
         ..PoolReport::default()
     };
-    Report { sequence: 1, pools: vec![pool] }
+    Report { sequence: 1, pools: vec![pool], batches: Vec::new() }
 }
 
 fn others(lives: &[(GatewayId, Live)], gateway: GatewayId, slot: usize) -> Option<u32> {

@@ -81,7 +81,7 @@ impl FakeGateway {
 
     async fn report(&self, pool: PoolReport) {
         let pools = vec![PoolReport { name: "p".into(), ..pool }];
-        self.send(from_gateway::Kind::Report(Report { sequence: 1, pools })).await;
+        self.send(from_gateway::Kind::Report(Report { sequence: 1, pools, batches: Vec::new() })).await;
     }
 
     async fn book(&self, index: u32, waiting: u32) {

@@ -31,7 +31,7 @@ fn scrape(brain: &mut Brain, (running, waiting, kv_used): (u32, u32, f64), (age_
     let scrape = wire::Scrape { age_ms, running, waiting, kv_used, ..wire::Scrape::default() };
     let row = wire::LiveEndpoint { slot: 0, slowness: 1.0, scrape: Some(scrape), ..wire::LiveEndpoint::default() };
     let live = wire::LivePool { name: "p".to_owned(), gateways: 1, endpoints: vec![row], ..wire::LivePool::default() };
-    brain.set_live(wire::Live { epoch: 1, pools: vec![live] }, at(now)).unwrap();
+    brain.set_live(wire::Live { epoch: 1, pools: vec![live], counted: Vec::new() }, at(now)).unwrap();
 }
 
 fn change(brain: &mut Brain, version: u64, change: wire::PoolChange) {
@@ -138,7 +138,7 @@ fn the_fuller_stage_decides() {
     let busy = |slot, brain: &mut Brain| {
         let endpoints = vec![row(slot)];
         let live = wire::LivePool { name: "p".to_owned(), gateways: 2, endpoints, ..wire::LivePool::default() };
-        brain.set_live(wire::Live { epoch: 1, pools: vec![live] }, at(0)).unwrap();
+        brain.set_live(wire::Live { epoch: 1, pools: vec![live], counted: Vec::new() }, at(0)).unwrap();
     };
     busy(2, &mut brain);
     let mut sent = ask(&mut brain, "a", "", 1);

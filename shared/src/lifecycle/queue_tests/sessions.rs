@@ -33,7 +33,7 @@ pub(super) fn live(brain: &mut Brain, now: u64) {
     let endpoints = vec![wire::LiveEndpoint { slot: 0, slowness: 1.0, scrape, ..wire::LiveEndpoint::default() }];
     let rates = Some(rates);
     let live = wire::LivePool { name: "p".to_owned(), gateways: 1, rates, endpoints, ..wire::LivePool::default() };
-    brain.set_live(wire::Live { epoch: 1, pools: vec![live] }, at(now)).unwrap();
+    brain.set_live(wire::Live { epoch: 1, pools: vec![live], counted: Vec::new() }, at(now)).unwrap();
 }
 
 /// A first turn: 40 tokens that all sessions share, 100 of its own.
@@ -160,7 +160,7 @@ fn a_later_turn_is_late_rather_than_refused() {
     let others = Some(wire::Bookings { waiting: 5, decoding: 0, queued_tokens: 100_000, context_tokens: 100_000 });
     let row = wire::LiveEndpoint { slot: 0, slowness: 1.0, others, ..wire::LiveEndpoint::default() };
     let live = wire::LivePool { name: "p".to_owned(), gateways: 1, endpoints: vec![row], ..wire::LivePool::default() };
-    brain.set_live(wire::Live { epoch: 1, pools: vec![live] }, at(200)).unwrap();
+    brain.set_live(wire::Live { epoch: 1, pools: vec![live], counted: Vec::new() }, at(200)).unwrap();
     let (status, reason, _) = refusal(&ask(&mut brain, "plain", "", 200).effects);
     assert_eq!((status, reason.as_str()), (429, "rejected-saturated"));
     assert!(is_steered(&turn(&mut brain, "a", 200).effects));
