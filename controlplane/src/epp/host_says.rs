@@ -56,7 +56,7 @@ pub fn subset(message: &ProcessingRequest) -> Option<Subset> {
     match lookup(message.metadata_context.as_ref()?, SUBSET_NAMESPACE, SUBSET_KEY)? {
         Kind::ListValue(list) => {
             let texts = list.values.iter().filter_map(|value| text(value.kind.as_ref()?));
-            Some(Subset::of(texts))
+            Some(Subset::of(texts.flat_map(|text| text.split(','))))
         }
         Kind::StringValue(list) => Some(list_of(list)),
         Kind::NullValue(_) | Kind::NumberValue(_) | Kind::BoolValue(_) | Kind::StructValue(_) => None,
@@ -114,6 +114,7 @@ mod tests {
         let hint = |kind| subset(&told(SUBSET_NAMESPACE, SUBSET_KEY, kind));
         assert_eq!(hint(list(&["10.0.0.1:1", "10.0.0.2"])), Some(Subset::of(["10.0.0.1", "10.0.0.2"])));
         assert_eq!(hint(Kind::StringValue("10.0.0.1:1, 10.0.0.2".to_owned())), hint(list(&["10.0.0.1", "10.0.0.2"])));
+        assert_eq!(hint(list(&["10.0.0.1:1, 10.0.0.2"])), hint(list(&["10.0.0.1:1", "10.0.0.2"])));
         assert_eq!(hint(list(&[])), Some(Subset::default()));
         assert_eq!(hint(Kind::BoolValue(true)), None);
         assert_eq!(subset(&ProcessingRequest::default()), None);

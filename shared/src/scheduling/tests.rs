@@ -121,7 +121,7 @@ fn only_allowed_endpoints_are_weighed_and_an_empty_subset_allows_nobody() {
     let slot = |index| Slot::new(index).unwrap();
     let elsewhere = pool.endpoints[0].as_ref().map(|endpoint| endpoint.id);
 
-    let decision = decide(&Subset::of(["10.0.0.2:1"]), elsewhere).unwrap();
+    let decision = decide(&Subset::of(["10.0.0.2:8000", "10.0.0.0:1"]), elsewhere).unwrap();
     assert_eq!((chosen(&decision), decision.by_session), (vec![2], false));
     assert_eq!(decision.dropped, [(slot(0), Dropped::NotInSubset), (slot(1), Dropped::NotInSubset)]);
 

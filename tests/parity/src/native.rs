@@ -120,7 +120,8 @@ impl Exchange<'_> {
             Effect::AddResponseHeader(name, value) => self.response.headers.push((name, value)),
             Effect::RemoveResponseHeader(name) => self.response.remove(name),
             Effect::ReplaceChunk(bytes) => self.replaced = Some(bytes),
-            Effect::Hold | Effect::Count(_) => {}
+            // How long a try may take is between gateway and engine.
+            Effect::Hold | Effect::TryFor(_) | Effect::Count(_) => {}
             Effect::Wait(_) => panic!("no scene of the script lets a request wait"),
         }
     }

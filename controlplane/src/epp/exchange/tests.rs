@@ -284,7 +284,7 @@ fn subsets_are_kept_to_and_an_empty_one_is_503() {
         let hint = prost_types::Struct { fields: [("x-gateway-destination-endpoint-subset".to_owned(), value)].into() };
         Some(Metadata { filter_metadata: [("envoy.lb.subset_hint".to_owned(), hint)].into() })
     };
-    let mut kept = Driven { metadata: hint("10.0.0.2:1"), ..driven() };
+    let mut kept = Driven { metadata: hint("10.0.0.2:8000"), ..driven() };
     kept.headers(&[("x-kvasir-explain", "1")]);
     assert_eq!(set(&kept.body(&chat("hello"), true)[0], DESTINATION).as_deref(), Some("10.0.0.2:8000"));
     let explained = set(&kept.answer("200", &[])[0], "x-kvasir-decision").unwrap();
