@@ -166,14 +166,15 @@ impl Meters {
         self.tenants.get(self.bucket(tenant))?.meter.over(limits, wanted, now)
     }
 
-    /// The tenant spent so much, in this batch.
-    pub fn spend(&mut self, tenant: &str, limits: Limits, (batch, spent): (u64, Spent), now: Timestamp) {
+    /// The tenant spent so much, in this batch; `None`: it is not told.
+    pub fn spend(&mut self, tenant: &str, limits: Limits, (batch, spent): (Option<u64>, Spent), now: Timestamp) {
         let bucket = self.bucket(tenant);
         if !self.tenants.contains_key(bucket) {
             self.tenants.insert(bucket.to_owned(), Tenant::default());
         }
         if let Some(tenant) = self.tenants.get_mut(bucket) {
             tenant.meter.add(limits, spent, now);
+            let Some(batch) = batch else { return };
             match tenant.fresh.last_mut().filter(|fresh| fresh.batch == batch) {
                 Some(fresh) => (fresh.spent, fresh.at) = (fresh.spent.plus(spent), now),
                 None => tenant.fresh.push(Fresh { batch, spent, at: now }),
@@ -230,7 +231,7 @@ mod tests {
         let mut meters = Meters::default();
         for _ in 0..6 {
             assert_eq!(meters.over("a", LIMITS, spent(1000.0, 1.0), at(0)), None);
-            meters.spend("a", LIMITS, (1, spent(1000.0, 1.0)), at(0));
+            meters.spend("a", LIMITS, (Some(1), spent(1000.0, 1.0)), at(0));
         }
         let over = meters.over("a", LIMITS, spent(1000.0, 1.0), at(0)).unwrap();
         assert_eq!((over.what, over.wait), (Exceeded::Tokens, Duration::from_secs(10)));
@@ -242,10 +243,10 @@ mod tests {
     #[test]
     fn requests_are_limited_apart_and_the_longer_wait_is_told() {
         let mut meters = Meters::default();
-        meters.spend("a", LIMITS, (1, spent(100.0, 60.0)), at(0));
+        meters.spend("a", LIMITS, (Some(1), spent(100.0, 60.0)), at(0));
         let over = meters.over("a", LIMITS, spent(10.0, 1.0), at(0)).unwrap();
         assert_eq!((over.what, over.limit, over.wait), (Exceeded::Requests, 60.0, Duration::from_secs(1)));
-        meters.spend("a", LIMITS, (1, spent(6000.0, 0.0)), at(0));
+        meters.spend("a", LIMITS, (Some(1), spent(6000.0, 0.0)), at(0));
         assert_eq!(meters.over("a", LIMITS, spent(1000.0, 1.0), at(0)).unwrap().what, Exceeded::Tokens);
         let only_requests = Limits { tokens: None, ..LIMITS };
         assert_eq!(meters.over("a", only_requests, spent(1e9, 1.0), at(1000)), None);
@@ -255,7 +256,7 @@ mod tests {
     fn a_request_larger_than_the_limit_goes_when_nothing_else_does() {
         let mut meters = Meters::default();
         assert_eq!(meters.over("a", LIMITS, spent(9000.0, 1.0), at(0)), None);
-        meters.spend("a", LIMITS, (1, spent(9000.0, 1.0)), at(0));
+        meters.spend("a", LIMITS, (Some(1), spent(9000.0, 1.0)), at(0));
         assert_eq!(meters.over("a", LIMITS, spent(9000.0, 1.0), at(0)).unwrap().wait, Duration::from_secs(90));
         assert_eq!(meters.over("a", LIMITS, spent(9000.0, 1.0), at(90_000)), None);
     }
@@ -266,15 +267,15 @@ mod tests {
         let told = |tokens: f64| BTreeMap::from([("a".to_owned(), spent(tokens, 0.0))]);
         let level = |meters: &Meters| meters.tenants["a"].meter.level(LIMITS, at(0)).tokens;
         let near = |meters: &Meters, tokens: f64| assert!((level(meters) - tokens).abs() < 1e-9, "{}", level(meters));
-        meters.spend("a", LIMITS, (1, spent(1000.0, 1.0)), at(0));
+        meters.spend("a", LIMITS, (Some(1), spent(1000.0, 1.0)), at(0));
         meters.told(told(500.0), Batches { counted: 0, open: 1 }, at(0));
         near(&meters, 1500.0);
         meters.told(told(500.0), Batches { counted: 0, open: 2 }, at(0));
         near(&meters, 1500.0);
-        meters.spend("a", LIMITS, (2, spent(200.0, 1.0)), at(0));
+        meters.spend("a", LIMITS, (Some(2), spent(200.0, 1.0)), at(0));
         meters.told(told(1500.0), Batches { counted: 1, open: 2 }, at(0));
         near(&meters, 1700.0);
-        meters.spend("a", LIMITS, (2, spent(-700.0, 0.0)), at(0));
+        meters.spend("a", LIMITS, (Some(2), spent(-700.0, 0.0)), at(0));
         meters.told(told(1500.0), Batches { counted: 1, open: 3 }, at(0));
         near(&meters, 1000.0);
         meters.told(BTreeMap::new(), Batches { counted: 2, open: 3 }, at(0));
@@ -284,8 +285,8 @@ mod tests {
     #[test]
     fn what_was_told_to_somebody_who_is_gone_does_not_count_for_ever() {
         let mut meters = Meters::default();
-        meters.spend("a", LIMITS, (1, spent(1000.0, 1.0)), at(0));
-        meters.spend("a", LIMITS, (2, spent(10.0, 1.0)), at(0));
+        meters.spend("a", LIMITS, (Some(1), spent(1000.0, 1.0)), at(0));
+        meters.spend("a", LIMITS, (Some(2), spent(10.0, 1.0)), at(0));
         meters.told(BTreeMap::new(), Batches { counted: 0, open: 2 }, at(2001));
         assert!((meters.tenants["a"].meter.level(LIMITS, at(2001)).tokens - 10.0).abs() < 1e-9, "{meters:?}");
     }
@@ -294,7 +295,7 @@ mod tests {
     fn names_without_end_take_room_for_so_many_and_then_share() {
         let mut meters = Meters::default();
         for number in 0..10_000 {
-            meters.spend(&format!("tenant-{number}"), LIMITS, (1, spent(1.0, 1.0)), at(0));
+            meters.spend(&format!("tenant-{number}"), LIMITS, (Some(1), spent(1.0, 1.0)), at(0));
         }
         assert_eq!(meters.tenants.len(), MOST_TENANTS + 1);
         assert!(meters.over("somebody new", LIMITS, spent(1.0, 1.0), at(0)).is_some());
@@ -315,7 +316,7 @@ mod tests {
                     prop_assert!(meters.over("a", LIMITS, wanted, then).is_none());
                     continue;
                 }
-                meters.spend("a", LIMITS, (1, wanted), at(now));
+                meters.spend("a", LIMITS, (Some(1), wanted), at(now));
                 let_through.push((now, tokens));
                 let minute = let_through.iter().filter(|&&(then, _)| then + 60_000 > now);
                 prop_assert!(minute.map(|&(_, tokens)| tokens).sum::<f64>() <= 12_000.0);

@@ -18,7 +18,10 @@ fn limited(budgets: Vec<wire::Budget>) -> Brain {
     if let Some(settings) = &mut change.settings {
         settings.budgets = budgets;
     }
-    brain(vec![change])
+    let mut brain = brain(vec![change]);
+    let pools = vec![wire::LivePool { name: "p".to_owned(), gateways: 1, ..wire::LivePool::default() }];
+    brain.set_live(wire::Live { epoch: 1, pools, counted: Vec::new() }, at(0)).unwrap();
+    brain
 }
 
 fn asked(brain: &mut Brain, tenant: &str, ms: u64) -> Driven {
@@ -96,12 +99,26 @@ fn what_other_gateways_let_through_counts_and_silence_leaves_a_part() {
     brain.set_live(told(3.0), at(0)).unwrap();
     asked(&mut brain, "a", 0).destination();
     assert_eq!(asked(&mut brain, "a", 0).reply().0, 429);
+    // What was spent here meanwhile was told, and is counted.
+    brain.report(1);
+    let counted = vec![wire::SpendingBatch { worker: 0, number: 1 }];
+    brain.set_live(wire::Live { counted, ..told(0.0) }, at(100_000)).unwrap();
+    for ms in [100_000, 101_000, 102_900] {
+        // It speaks every second, and later when a message is late.
+        asked(&mut brain, "a", ms).destination();
+    }
     // Four shared by two gateways of two workers.
     let later = 3_600_000;
     asked(&mut brain, "a", later).destination();
     assert_eq!(asked(&mut brain, "a", later).reply().0, 429);
+    brain.report(2);
     brain.set_live(told(0.0), at(later)).unwrap();
-    asked(&mut brain, "a", later).destination();
+    for _ in 0..4 {
+        asked(&mut brain, "a", later).destination();
+    }
+    assert_eq!(asked(&mut brain, "a", later).reply().0, 429);
+    let (_, requests) = reported(&mut brain, "a");
+    assert!((requests - 4.0).abs() < 1e-9, "what was spent in silence is nobody's any more: {requests}");
 }
 
 #[test]

@@ -45,9 +45,8 @@ in_all_modes! {
         let Some(stack) = Stack::new().engines(1).mode(mode).pool(budgets).start().await else { return };
         let client = stack.client(Version::Http2);
         for number in 0..3 {
-            // What the control plane and the worker both count, both count for a moment only.
-            let is_served = async || ask(&client, "few", &chat("hello", 1)).await.status == 200;
-            eventually(&format!("request {number} is served"), SOON / 4, is_served).await;
+            let answered = ask(&client, "few", &chat("hello", 1)).await;
+            assert_eq!(answered.status, 200, "{number}: {answered:?}");
         }
         let refused = ask(&client, "few", &chat("hello", 1)).await;
         assert_tells_when(&refused, "requests");
@@ -71,7 +70,7 @@ in_all_modes! {
         unlimited.as_object_mut().unwrap().remove("max_tokens");
         let answered = ask(&client, "short", &unlimited).await;
         assert_eq!(answered.usage()["completion_tokens"], 128);
-        // Until it is drained, 20 s, were it not for what came back; the control plane hears of that a moment later.
+        // Until it is drained, 20 s, were it not for what came back; a picker hears of the answer's end a moment later.
         let is_served = async || ask(&client, "short", &chat("hello", 150)).await.status == 200;
         eventually("what was not used came back", SOON / 4, is_served).await;
         let answered = ask(&client, "long", &chat("hello", 500)).await;
